@@ -1,0 +1,200 @@
+//! Versions on their way out: they overlap their successor, then their leases are revoked.
+//!
+//! A lease leaves this place only when its store confirmed that it is gone, or when it came to
+//! its own end: a failed revocation is an exposure and is tried again until then.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{Effect, Held, Lease};
+use crate::domain::{
+    fault::Fault,
+    secret::Generation,
+    time::{Jitter, Moment},
+};
+
+/// The least time that a replaced version lives on, so that readers of its last instant are known.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Replaced versions that may overlap at once; one more ends the oldest.
+const MAX_OVERLAPS: usize = 8;
+/// Workloads remembered for one version; with more, the version stays until its deadline.
+const MAX_READERS: usize = 1024;
+/// The waits between attempts to revoke a lease.
+const REVOKE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(5));
+
+/// The workloads that read one version.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Readers {
+    known: BTreeSet<Arc<str>>,
+    crowded: bool,
+}
+
+impl Readers {
+    pub(super) fn add(&mut self, workload: Arc<str>) {
+        if self.known.len() < MAX_READERS {
+            self.known.insert(workload);
+        } else {
+            self.crowded = true;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.known.is_empty() && !self.crowded
+    }
+}
+
+/// A replaced version that is still accepted.
+#[derive(Clone, Debug)]
+pub struct Overlap {
+    /// The version.
+    pub held: Held,
+    /// The latest moment at which it goes.
+    pub until: Moment,
+    settles_at: Moment,
+    /// Those who read it and acknowledged no later one.
+    waiting: Readers,
+}
+
+impl Overlap {
+    fn is_over(&self, now: Moment) -> bool {
+        now >= self.until || (self.waiting.is_empty() && now >= self.settles_at)
+    }
+
+    fn wake_at(&self, now: Moment) -> Moment {
+        if now < self.settles_at { self.settles_at.min(self.until) } else { self.until }
+    }
+}
+
+/// A lease that has to be revoked.
+#[derive(Debug)]
+struct Condemned {
+    lease: Lease,
+    ends_at: Option<Moment>,
+    retry_at: Moment,
+    failures: u32,
+    in_flight: bool,
+}
+
+/// All versions of one secret that are on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Retiring {
+    overlaps: Vec<Overlap>,
+    condemned: Vec<Condemned>,
+}
+
+impl Retiring {
+    /// Lets a replaced version live on for at most `overlap`.
+    pub(super) fn retire(&mut self, held: Held, waiting: Readers, overlap: Duration, now: Moment) {
+        let until = held.ends_at.map_or(now + overlap, |end| end.min(now + overlap));
+        self.overlaps.push(Overlap { held, until, settles_at: now + SETTLE, waiting });
+        if self.overlaps.len() > MAX_OVERLAPS {
+            let oldest = self.overlaps.remove(0);
+            self.condemn(oldest.held, now);
+        }
+    }
+
+    /// Puts back what overlapped when an earlier run ended. Its readers are unknown, so it stays
+    /// until its deadline.
+    pub(super) fn restore(&mut self, held: Held, until: Moment) {
+        let waiting = Readers { known: BTreeSet::new(), crowded: true };
+        self.overlaps.push(Overlap { held, until, settles_at: until, waiting });
+    }
+
+    /// Has the lease of a version revoked now.
+    pub(super) fn condemn(&mut self, held: Held, now: Moment) {
+        if let Some(lease) = held.lease {
+            self.condemned.push(Condemned {
+                lease,
+                ends_at: held.ends_at,
+                retry_at: now,
+                failures: 0,
+                in_flight: false,
+            });
+        }
+    }
+
+    /// Has everything revoked now.
+    pub(super) fn condemn_all(&mut self, now: Moment) {
+        for overlap in std::mem::take(&mut self.overlaps) {
+            self.condemn(overlap.held, now);
+        }
+    }
+
+    /// Forgets everything: the leases are left to their own ends.
+    pub(super) fn forget_all(&mut self) {
+        self.overlaps.clear();
+        self.condemned.clear();
+    }
+
+    pub(super) fn delivered(&mut self, workload: &Arc<str>, generation: Generation) {
+        for overlap in self.overlaps.iter_mut().filter(|o| o.held.generation == generation) {
+            overlap.waiting.add(Arc::clone(workload));
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, workload: &str, generation: Generation) {
+        for overlap in self.overlaps.iter_mut().filter(|o| o.held.generation < generation) {
+            overlap.waiting.known.remove(workload);
+        }
+    }
+
+    pub(super) fn revoked(&mut self, lease: &Lease) {
+        self.condemned.retain(|condemned| condemned.lease != *lease);
+    }
+
+    pub(super) fn revoke_failed(
+        &mut self,
+        lease: &Lease,
+        fault: &Fault,
+        now: Moment,
+        jitter: &mut Jitter,
+    ) {
+        for condemned in self.condemned.iter_mut().filter(|c| c.lease == *lease) {
+            let (min, max) = REVOKE_RETRY;
+            let ceiling = (min * 2_u32.saturating_pow(condemned.failures.min(16))).min(max);
+            let wait = jitter.spread(ceiling, 0.5, 1.0).max(fault.retry_after.unwrap_or_default());
+            condemned.failures += 1;
+            condemned.retry_at = now + wait;
+            condemned.in_flight = false;
+        }
+    }
+
+    /// Ends overlaps that are over and starts the revocations that are due. Returns whether the
+    /// overlap that readers see has changed.
+    pub(super) fn advance(&mut self, now: Moment, effects: &mut Vec<Effect>) -> bool {
+        let before = self.overlaps.len();
+        let (over, kept) =
+            std::mem::take(&mut self.overlaps).into_iter().partition(|o| o.is_over(now));
+        self.overlaps = kept;
+        for overlap in Vec::<Overlap>::from(over) {
+            self.condemn(overlap.held, now);
+        }
+        self.condemned.retain(|c| c.in_flight || c.ends_at.is_none_or(|end| now < end));
+        for condemned in &mut self.condemned {
+            if !condemned.in_flight && now >= condemned.retry_at {
+                condemned.in_flight = true;
+                effects.push(Effect::Revoke(condemned.lease.clone()));
+            }
+        }
+        self.overlaps.len() != before
+    }
+
+    /// The version replaced last, while it is accepted.
+    pub(super) fn previous(&self) -> Option<&Overlap> {
+        self.overlaps.last()
+    }
+
+    pub(super) fn overlaps(&self) -> &[Overlap] {
+        &self.overlaps
+    }
+
+    /// Leases that wait for their revocation.
+    pub(super) fn pending_revocations(&self) -> usize {
+        self.condemned.len()
+    }
+
+    pub(super) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        let overlaps = self.overlaps.iter().map(|o| o.wake_at(now));
+        let retries = self.condemned.iter().filter(|c| !c.in_flight).map(|c| c.retry_at);
+        overlaps.chain(retries).min()
+    }
+}

@@ -1,0 +1,9 @@
+//! What the product is about, without I/O, async or a clock: `now` is always an argument.
+
+pub mod budget;
+pub mod fault;
+pub mod life;
+pub mod policy;
+pub mod secret;
+pub mod time;
+pub mod workload;

@@ -1,0 +1,16 @@
+//! The library that the sidecar `secret-broker` is composed of.
+//!
+//! Dependencies point one way: `main → app → {server, store, identity, tls, …} → broker → domain`.
+//! ARCHITECTURE.md draws the map; `tests/architecture.rs` holds it.
+
+pub mod app;
+pub mod audit;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod identity;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,12 @@
+//! The gRPC edge: the contract's messages, its services, and the layers around them.
+
+pub mod wire;
+
+/// The messages and service of `secretbroker.v1`.
+#[allow(missing_docs, clippy::pedantic, clippy::all, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("secretbroker.v1");
+
+    /// The descriptors of the contract, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

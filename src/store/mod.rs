@@ -1,0 +1,2 @@
+//! Adapters to the places that secrets come from, each behind the port
+//! [`Origin`](crate::broker::ports::Origin).
