@@ -178,11 +178,7 @@ impl Retiring {
         self.overlaps.len() != before
     }
 
-    /// The version replaced last, while it is accepted.
-    pub(super) fn previous(&self) -> Option<&Overlap> {
-        self.overlaps.last()
-    }
-
+    /// The versions that are still accepted, oldest first.
     pub(super) fn overlaps(&self) -> &[Overlap] {
         &self.overlaps
     }

@@ -82,8 +82,8 @@ pub struct View {
     pub state: State,
     /// The version to serve, as long as it is live.
     pub held: Option<Held>,
-    /// The version before it, while accepted.
-    pub previous: Option<Overlap>,
+    /// The versions before it that are still accepted, oldest first.
+    pub overlaps: Vec<Overlap>,
     /// Since when the store could not confirm the held version.
     pub stale_since: Option<Moment>,
     /// Why the last call failed; `None` after one that succeeded.
@@ -141,6 +141,7 @@ impl Life {
                 self.retiring.acknowledged(&workload, generation);
             }
             Event::Refused(generation) => self.refused(generation, now),
+            Event::Moved(terms) => self.moved(terms, now),
             Event::Restored(held, overlaps) => self.restored(held, overlaps, now, &mut effects),
             Event::Stopped { revoke } => self.stop(revoke, now, &mut effects),
         }
@@ -166,18 +167,13 @@ impl Life {
         View {
             state: self.state(held.is_some()),
             held,
-            previous: self.retiring.previous().cloned(),
+            overlaps: self.retiring.overlaps().to_vec(),
             stale_since: self.stale_since,
             fault: self.setback.as_ref().map(|setback| setback.fault.clone()),
             retry_at: self.setback.as_ref().map(|setback| setback.retry_at),
             attempts: self.attempts,
             pending_revocations: self.retiring.pending_revocations(),
         }
-    }
-
-    /// The held version and those that overlap it: what a restart needs.
-    pub fn durable(&self) -> Option<(&Held, &[Overlap])> {
-        self.held.as_ref().map(|held| (held, self.retiring.overlaps()))
     }
 
     fn state(&self, live: bool) -> State {
@@ -427,6 +423,15 @@ impl Life {
             self.due = (Task::Fetch, now + self.refresh_after(left));
         }
         effects.push(Effect::Publish(Some(Change::Rotated)));
+    }
+
+    /// The secret is read from elsewhere or kept otherwise from now on: its successor is fetched
+    /// soon, and the held version overlaps it as in any replacement.
+    fn moved(&mut self, terms: Terms, now: Moment) {
+        self.wanted |= terms.prefetch;
+        self.terms = terms;
+        self.setback = None;
+        self.due = (Task::Fetch, now + self.jitter.spread(HINT_SPREAD, 0.0, 1.0));
     }
 
     fn stop(&mut self, revoke: bool, now: Moment, effects: &mut Vec<Effect>) {

@@ -1,0 +1,103 @@
+//! What readers tell a keeper: bounded by what it means, not by how often it is said.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use super::ports::Origin;
+use crate::domain::{
+    life::{Event, Terms},
+    secret::Generation,
+};
+
+/// Workloads whose last delivery is remembered; beyond, each delivery is told to the keeper.
+const MAX_RECEIPTS: usize = 4096;
+/// Messages that wait for the keeper. It drains them at each turn of the runtime.
+const MAX_PENDING: usize = 16_384;
+
+#[derive(Default)]
+struct Letters {
+    wanted: bool,
+    moved: Option<(Terms, Arc<dyn Origin>)>,
+    stop: Option<bool>,
+    pending: Vec<Event>,
+    receipts: HashMap<Arc<str>, Generation>,
+}
+
+/// The place where readers leave word for the keeper of one secret.
+#[derive(Default)]
+pub(super) struct Inbox {
+    letters: Mutex<Letters>,
+    news: Notify,
+}
+
+/// All that was left since the last look.
+pub(super) struct Delivery {
+    pub(super) events: Vec<Event>,
+    pub(super) origin: Option<Arc<dyn Origin>>,
+}
+
+impl Inbox {
+    pub(super) fn want(&self) {
+        let mut letters = self.letters();
+        if !std::mem::replace(&mut letters.wanted, true) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Remembers that a workload has a generation; tells the keeper the first time only.
+    pub(super) fn delivered(&self, workload: &Arc<str>, generation: Generation) {
+        let mut letters = self.letters();
+        if letters.receipts.get(workload) == Some(&generation) {
+            return;
+        }
+        if letters.receipts.len() < MAX_RECEIPTS || letters.receipts.contains_key(workload) {
+            letters.receipts.insert(Arc::clone(workload), generation);
+        }
+        self.push(&mut letters, Event::Delivered(Arc::clone(workload), generation));
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.push(&mut self.letters(), event);
+    }
+
+    pub(super) fn move_to(&self, terms: Terms, origin: Arc<dyn Origin>) {
+        self.letters().moved = Some((terms, origin));
+        self.news.notify_one();
+    }
+
+    pub(super) fn stop(&self, revoke: bool) {
+        self.letters().stop = Some(revoke);
+        self.news.notify_one();
+    }
+
+    /// Waits for word. Cancel safe: nothing is taken before it returns.
+    pub(super) async fn read(&self) -> Delivery {
+        self.news.notified().await;
+        let mut letters = self.letters();
+        let mut events = std::mem::take(&mut letters.pending);
+        if std::mem::take(&mut letters.wanted) {
+            events.push(Event::Wanted);
+        }
+        let origin = letters.moved.take().map(|(terms, origin)| {
+            events.push(Event::Moved(terms));
+            origin
+        });
+        events.extend(letters.stop.take().map(|revoke| Event::Stopped { revoke }));
+        Delivery { events, origin }
+    }
+
+    fn push(&self, letters: &mut Letters, event: Event) {
+        if letters.pending.len() < MAX_PENDING {
+            letters.pending.push(event);
+        }
+        self.news.notify_one();
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

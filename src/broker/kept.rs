@@ -1,0 +1,169 @@
+//! A secret as its readers see it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{
+    inbox::Inbox,
+    ports::Clock,
+    snapshot::{Shared, Snapshot},
+};
+use crate::domain::{
+    fault::{Fault, Reason},
+    life::{Event, State},
+    secret::{Generation, SecretName},
+    time::Moment,
+};
+
+/// A secret that a keeper keeps.
+pub struct Kept {
+    name: SecretName,
+    category: Arc<str>,
+    clock: Arc<dyn Clock>,
+    snapshot: ArcSwap<Snapshot>,
+    published: watch::Sender<u64>,
+    pub(super) inbox: Inbox,
+}
+
+/// Why no value can be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unserved {
+    /// The source does not give it.
+    #[error("{0}")]
+    Fault(Fault),
+    /// The value ended and no successor could be had yet.
+    #[error("the value has expired and its source gives no other yet")]
+    Expired,
+    /// The value was revoked and no successor could be had yet.
+    #[error("the value was revoked and its source gives no other yet")]
+    Revoked,
+    /// Nobody keeps the secret any more.
+    #[error("the secret was withdrawn")]
+    Withdrawn,
+}
+
+impl Kept {
+    pub(super) fn new(
+        name: SecretName,
+        category: Arc<str>,
+        clock: Arc<dyn Clock>,
+        first: Snapshot,
+    ) -> Self {
+        Self {
+            name,
+            category,
+            clock,
+            snapshot: ArcSwap::from_pointee(first),
+            published: watch::Sender::new(0),
+            inbox: Inbox::default(),
+        }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &SecretName {
+        &self.name
+    }
+
+    /// Its category.
+    pub fn category(&self) -> &str {
+        &self.category
+    }
+
+    /// The state published last, without a lock.
+    pub fn snapshot(&self) -> Shared {
+        self.snapshot.load_full()
+    }
+
+    /// The current moment of the clock that snapshots are measured with.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// A snapshot with a live value. Returns at once while one is held; otherwise joins the call
+    /// in flight, or starts one unless the last failed and its back-off is not over.
+    ///
+    /// Cancel safe: the call goes on for the other waiters. Has no deadline of its own.
+    ///
+    /// # Errors
+    /// Why there is no value; all callers that waited for one call share its error.
+    pub async fn current(&self) -> Result<Shared, Unserved> {
+        let snapshot = self.snapshot();
+        if snapshot.live(self.now()).is_some() {
+            return Ok(snapshot);
+        }
+        self.first().await
+    }
+
+    async fn first(&self) -> Result<Shared, Unserved> {
+        let mut published = self.published.subscribe();
+        let before = self.snapshot();
+        let backing_off = before.view.retry_at.is_some_and(|at| self.now() < at);
+        if backing_off {
+            return Err(unserved(&before));
+        }
+        let attempts = before.view.attempts;
+        self.inbox.want();
+        loop {
+            let snapshot = self.snapshot();
+            if snapshot.live(self.now()).is_some() {
+                return Ok(snapshot);
+            }
+            if snapshot.view.fault.is_some() && snapshot.view.attempts != attempts {
+                return Err(unserved(&snapshot));
+            }
+            if published.changed().await.is_err() || *published.borrow() == WITHDRAWN {
+                return Err(Unserved::Withdrawn);
+            }
+        }
+    }
+
+    /// Notes that a workload received a generation, so that its predecessor waits for it.
+    pub fn delivered(&self, workload: &Arc<str>, generation: Generation) {
+        self.inbox.delivered(workload, generation);
+    }
+
+    /// Takes a workload's word that it uses this generation and none before it.
+    pub fn acknowledged(&self, workload: &Arc<str>, generation: Generation) {
+        self.inbox.tell(Event::Acknowledged(Arc::clone(workload), generation));
+    }
+
+    /// Takes a workload's word that a target refused this generation: asks for a fresh one.
+    pub fn refused(&self, generation: Generation) {
+        self.inbox.tell(Event::Refused(generation));
+    }
+
+    /// Asks for a value to be fetched if none is held, without waiting for it.
+    pub fn want(&self) {
+        self.inbox.want();
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        let sequence = snapshot.sequence;
+        self.snapshot.store(Arc::new(snapshot));
+        self.published.send_replace(sequence);
+    }
+
+    pub(super) fn withdraw(&self) {
+        self.published.send_replace(WITHDRAWN);
+    }
+
+    /// Whether its keeper has left.
+    pub fn is_withdrawn(&self) -> bool {
+        *self.published.borrow() == WITHDRAWN
+    }
+}
+
+/// The sequence that says that no snapshot follows.
+const WITHDRAWN: u64 = u64::MAX;
+
+/// Why the snapshot has no value to serve.
+pub fn unserved(snapshot: &Snapshot) -> Unserved {
+    match (&snapshot.view.fault, snapshot.view.state) {
+        (Some(fault), _) => Unserved::Fault(fault.clone()),
+        (None, State::Revoked) => Unserved::Revoked,
+        (None, State::Expired) => Unserved::Expired,
+        (None, _) => Unserved::Fault(Fault::new(Reason::Unavailable, "no value was fetched yet")),
+    }
+}

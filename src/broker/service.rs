@@ -1,0 +1,233 @@
+//! The broker: the catalogue of secrets and the keepers of those that are alive.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use futures_util::{future::BoxFuture, stream::FuturesUnordered};
+use moka::future::Cache;
+use tokio::{
+    sync::{Notify, broadcast, mpsc},
+    task::JoinSet,
+};
+
+use super::{
+    keeper::Keeper,
+    kept::Kept,
+    ports::{Clock, Origin},
+    snapshot::{Shared, Snapshot},
+    watch::{BACKLOG, Notice, Scope, Watch},
+};
+use crate::domain::{
+    life::{Event, Held, Life, Terms},
+    secret::{Generation, SecretName},
+    time::{Jitter, Moment},
+};
+
+/// A secret of the catalogue with the place it comes from.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its category.
+    pub category: Arc<str>,
+    /// How it is kept.
+    pub terms: Terms,
+    /// Where it comes from.
+    pub origin: Arc<dyn Origin>,
+    /// Changes exactly when `origin` leads elsewhere than the one before, under the same name.
+    pub place: u64,
+}
+
+/// The secrets by name.
+pub type Catalogue = BTreeMap<SecretName, Entry>;
+
+/// What an earlier run held of one secret: the current version and those that overlapped it.
+pub type Restored = (Held, Vec<(Held, Moment)>);
+
+/// Keeps and serves the secrets of a catalogue.
+pub struct Broker {
+    catalogue: ArcSwap<Catalogue>,
+    alive: Cache<SecretName, Arc<Kept>>,
+    clock: Arc<dyn Clock>,
+    seed: AtomicU64,
+    notices: broadcast::Sender<Notice>,
+    keepers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    dirty: Arc<Notify>,
+}
+
+/// Runs the keepers.
+pub struct Keepers(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
+
+impl Keepers {
+    /// Runs every keeper until the broker is dropped and all have left.
+    pub async fn run(mut self) {
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                keeper = self.0.recv() => match keeper {
+                    Some(keeper) => drop(tasks.spawn(keeper)),
+                    None => break,
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Broker {
+    /// A broker of at most `capacity` live secrets, with an empty catalogue. `seed` makes its
+    /// jitter differ from that of other pods.
+    pub fn new(clock: Arc<dyn Clock>, capacity: u64, seed: u64) -> (Arc<Self>, Keepers) {
+        let (keepers, running) = mpsc::unbounded_channel();
+        let broker = Self {
+            catalogue: ArcSwap::default(),
+            alive: Cache::builder()
+                .max_capacity(capacity)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .eviction_listener(|_, kept: Arc<Kept>, _| kept.inbox.stop(true))
+                .build(),
+            clock,
+            seed: AtomicU64::new(seed),
+            notices: broadcast::Sender::new(BACKLOG),
+            keepers,
+            dirty: Arc::default(),
+        };
+        (Arc::new(broker), Keepers(running))
+    }
+
+    /// Takes over a catalogue: secrets that left it are withdrawn, those that moved are fetched
+    /// from their new place while the old version overlaps, the others go on untouched.
+    pub async fn load(&self, catalogue: Catalogue, mut restored: BTreeMap<SecretName, Restored>) {
+        let catalogue = Arc::new(catalogue);
+        let before = self.catalogue.swap(Arc::clone(&catalogue));
+        for (name, old) in before.iter() {
+            let Some(kept) = self.alive.get(name).await else { continue };
+            match catalogue.get(name) {
+                Some(new) if new.category != old.category => self.alive.invalidate(name).await,
+                Some(new) if new.place != old.place || new.terms != old.terms => {
+                    kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
+                }
+                Some(_) => {}
+                None => self.alive.invalidate(name).await,
+            }
+        }
+        for (name, entry) in catalogue.iter() {
+            let first = restored.remove(name);
+            if entry.terms.prefetch || first.is_some() {
+                self.kept(name, entry, first).await;
+            }
+        }
+        let _ = self.notices.send(Notice::Catalogue);
+    }
+
+    /// The secret of this name, alive from now on; `None` when the catalogue has none.
+    pub async fn secret(&self, name: &str) -> Option<Arc<Kept>> {
+        if let Some(kept) = self.alive.get(name).await {
+            return Some(kept);
+        }
+        let catalogue = self.catalogue.load_full();
+        let (name, entry) = catalogue.get_key_value(name)?;
+        Some(self.kept(name, entry, None).await)
+    }
+
+    /// The category of a secret of the catalogue.
+    pub fn category(&self, name: &str) -> Option<Arc<str>> {
+        self.catalogue.load().get(name).map(|entry| Arc::clone(&entry.category))
+    }
+
+    /// All secrets of the catalogue by name, with the state of those that are alive.
+    pub async fn list(&self) -> Vec<(SecretName, Arc<str>, Option<Shared>)> {
+        let catalogue = self.catalogue.load_full();
+        let mut list = Vec::with_capacity(catalogue.len());
+        for (name, entry) in catalogue.iter() {
+            let state = self.alive.get(name).await.map(|kept| kept.snapshot());
+            list.push((name.clone(), Arc::clone(&entry.category), state));
+        }
+        list
+    }
+
+    /// Watches the secrets that `scope` covers: their state now, then each change.
+    pub async fn watch(
+        self: &Arc<Self>,
+        scope: Box<dyn Scope>,
+    ) -> (Watch, Vec<(Arc<Kept>, Shared)>) {
+        Watch::start(Arc::clone(self), scope, self.notices.subscribe()).await
+    }
+
+    /// Has all watches ask their scope anew, after policies changed.
+    pub fn policies_changed(&self) {
+        let _ = self.notices.send(Notice::Catalogue);
+    }
+
+    /// The clock that all moments are measured with.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Waits until something worth saving changed. Cancel safe.
+    pub async fn changed(&self) {
+        self.dirty.notified().await;
+    }
+
+    /// Stops all keepers, which revoke what they hold if `revoke` says so.
+    pub async fn stop(&self, revoke: bool) {
+        let catalogue = self.catalogue.swap(Arc::default());
+        for name in catalogue.keys() {
+            if let Some(kept) = self.alive.get(name).await {
+                kept.inbox.stop(revoke);
+            }
+        }
+    }
+
+    /// The secrets that a scope covers, all of them alive from now on.
+    pub(super) async fn covered(&self, scope: &dyn Scope) -> BTreeMap<SecretName, Arc<Kept>> {
+        let catalogue = self.catalogue.load_full();
+        let mut covered = BTreeMap::new();
+        for (name, entry) in
+            catalogue.iter().filter(|(name, entry)| scope.covers(name, &entry.category))
+        {
+            covered.insert(name.clone(), self.kept(name, entry, None).await);
+        }
+        covered
+    }
+
+    /// The live secret; concurrent callers share one keeper.
+    async fn kept(
+        &self,
+        name: &SecretName,
+        entry: &Entry,
+        restored: Option<Restored>,
+    ) -> Arc<Kept> {
+        self.alive.get_with_by_ref(name, async { self.hire(name.clone(), entry, restored) }).await
+    }
+
+    /// Sets a keeper to work.
+    fn hire(&self, name: SecretName, entry: &Entry, restored: Option<Restored>) -> Arc<Kept> {
+        let seed = self.seed.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let life = Life::new(entry.terms.clone(), Jitter::seeded(seed));
+        let now = self.clock.now();
+        let first = Snapshot::new(life.view(now), 0, (now, self.clock.wall()));
+        let kept =
+            Arc::new(Kept::new(name, Arc::clone(&entry.category), Arc::clone(&self.clock), first));
+        let keeper = Keeper {
+            kept: Arc::clone(&kept),
+            origin: Arc::clone(&entry.origin),
+            life,
+            clock: Arc::clone(&self.clock),
+            notices: self.notices.clone(),
+            calls: FuturesUnordered::new(),
+            sequence: 0,
+            generation: Generation(0),
+            dirty: Arc::clone(&self.dirty),
+        };
+        let first = restored.map(|(held, overlaps)| Event::Restored(held, overlaps));
+        // Fails only when the runner is gone, and then nobody serves either.
+        let _ = self.keepers.send(Box::pin(keeper.run(first)));
+        kept
+    }
+}
