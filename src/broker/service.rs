@@ -135,9 +135,11 @@ impl Broker {
         Some(self.kept(name, entry, None).await)
     }
 
-    /// The category of a secret of the catalogue.
-    pub fn category(&self, name: &str) -> Option<Arc<str>> {
-        self.catalogue.load().get(name).map(|entry| Arc::clone(&entry.category))
+    /// The name and category of a secret of the catalogue, alive or not.
+    pub fn entry(&self, name: &str) -> Option<(SecretName, Arc<str>)> {
+        let catalogue = self.catalogue.load();
+        let (name, entry) = catalogue.get_key_value(name)?;
+        Some((name.clone(), Arc::clone(&entry.category)))
     }
 
     /// All secrets of the catalogue by name, with the state of those that are alive.

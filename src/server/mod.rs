@@ -1,5 +1,11 @@
 //! The gRPC edge: the contract's messages, its services, and the layers around them.
 
+mod calls;
+pub mod dispatch;
+pub mod edge;
+pub mod errors;
+pub mod listener;
+mod watches;
 pub mod wire;
 
 /// The messages and service of `secretbroker.v1`.

@@ -1,0 +1,6 @@
+//! temporary
+/// caller
+pub struct Caller {
+    /// i
+    pub identity: std::sync::Arc<str>,
+}
