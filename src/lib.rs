@@ -9,6 +9,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod identity;
 pub mod server;
 pub mod store;

@@ -30,8 +30,10 @@ pub struct Snapshot {
 pub struct Rendering {
     /// Whole seconds from publication.
     pub second: u64,
-    /// The bytes; wiped when the last reader is done.
-    pub bytes: Bytes,
+    /// The encoded secret; wiped when the last reader is done.
+    pub secret: Bytes,
+    /// The same as a whole reply, framing included.
+    pub reply: Bytes,
 }
 
 impl Snapshot {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use hyper::HeaderMap;
+use tonic::{Request, Response, Status};
 
 use super::{
     edge::Edge,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::Outcome,
-    broker::snapshot::Shared,
+    broker::snapshot::{Rendering, Shared},
     domain::{life::State, policy::Verb, secret::Generation},
 };
 
@@ -41,17 +42,18 @@ impl SecretBroker for Calls {
         &self,
         request: Request<proto::GetSecretRequest>,
     ) -> Result<Response<proto::GetSecretResponse>, Status> {
-        let deadline = self.deadline(request.metadata())?;
+        let deadline = self.deadline(request.metadata().as_ref())?;
         let name = &request.get_ref().name;
-        let secret = self.edge.get(&self.caller, name, deadline).await?;
-        Ok(Response::new(proto::GetSecretResponse { secret: Some(secret) }))
+        let rendering = self.edge.get(&self.caller, name, deadline).await?;
+        let secret = Some(EncodedSecret(rendering.secret.clone()));
+        Ok(Response::new(proto::GetSecretResponse { secret }))
     }
 
     async fn batch_get_secrets(
         &self,
         request: Request<proto::BatchGetSecretsRequest>,
     ) -> Result<Response<proto::BatchGetSecretsResponse>, Status> {
-        let deadline = self.deadline(request.metadata())?;
+        let deadline = self.deadline(request.metadata().as_ref())?;
         let names = request.into_inner().names;
         self.check_names(names.iter())?;
         let results = names
@@ -164,8 +166,8 @@ impl Calls {
     }
 
     /// The time for the call: what the caller states, at most what the configuration allows.
-    fn deadline(&self, metadata: &MetadataMap) -> Result<Duration, Refusal> {
-        let Some(stated) = metadata.get("grpc-timeout") else {
+    pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Duration, Refusal> {
+        let Some(stated) = headers.get("grpc-timeout") else {
             return Ok(self.edge.limits.deadline);
         };
         let stated = stated.to_str().ok().and_then(grpc_timeout).ok_or_else(|| {
@@ -210,9 +212,10 @@ impl Calls {
 }
 
 /// One name's outcome as a batch carries it.
-fn result(name: String, served: Result<EncodedSecret, Refusal>) -> proto::SecretResult {
+fn result(name: String, served: Result<Arc<Rendering>, Refusal>) -> proto::SecretResult {
     match served {
-        Ok(secret) => {
+        Ok(rendering) => {
+            let secret = EncodedSecret(rendering.secret.clone());
             proto::SecretResult { name, outcome: Some(secret_result::Outcome::Secret(secret)) }
         }
         Err(refusal) => refusal.into_result(name),

@@ -8,10 +8,9 @@ use std::{
     future::{Future, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
-use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
+use hyper::{Request, Response, body::Incoming, header::HeaderValue};
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Service, util::BoxCloneSyncService};
@@ -22,15 +21,16 @@ use super::{
     errors::Refusal,
     listener::Caller,
     proto::{
-        DESCRIPTORS,
+        DESCRIPTORS, GetSecretRequest,
         secret_broker_server::{SERVICE_NAME, SecretBrokerServer},
     },
+    unary::{self, Reply},
 };
 
 const METRICS_PATH: &str = "/metrics";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 type Standard = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// What all connections share.
@@ -69,75 +69,92 @@ impl Services {
 
     /// The services for one connection.
     pub fn connect(&self, caller: Arc<Caller>) -> Connection {
-        let calls = Calls { edge: Arc::clone(&self.edge), caller: Arc::clone(&caller) };
-        let broker = SecretBrokerServer::new(calls)
+        let calls = Calls { edge: Arc::clone(&self.edge), caller };
+        let broker = SecretBrokerServer::new(calls.clone())
             .max_decoding_message_size(self.edge.limits.request_bytes);
-        Connection { caller, broker, services: self.clone() }
+        Connection { calls, broker, services: self.clone() }
     }
 }
 
 /// The services of one connection.
-#[derive(Clone)]
 pub struct Connection {
-    caller: Arc<Caller>,
+    calls: Calls,
     broker: SecretBrokerServer<Calls>,
     services: Services,
 }
 
-impl Service<Request<Incoming>> for Connection {
-    type Response = Response<Body>;
+impl hyper::service::Service<Request<Incoming>> for Connection {
+    type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Answer;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match service {
-            Some((SERVICE_NAME, "WatchSecrets")) => self.broker.call(request),
+            Some((SERVICE_NAME, "GetSecret")) => self.get_secret(request),
+            Some((SERVICE_NAME, "WatchSecrets")) => other(self.broker.clone().call(request)),
             Some((SERVICE_NAME, _)) => self.unary(request),
-            Some(("grpc.health.v1.Health", _)) => self.services.health.call(request),
-            Some(("grpc.reflection.v1.ServerReflection", _)) => {
-                match &mut self.services.reflection {
-                    Some(reflection) => reflection.call(request),
-                    None => answer(Status::unimplemented("reflection is off").into_http()),
-                }
-            }
+            Some(("grpc.health.v1.Health", _)) => other(self.services.health.clone().call(request)),
+            Some(("grpc.reflection.v1.ServerReflection", _)) => match &self.services.reflection {
+                Some(reflection) => other(reflection.clone().call(request)),
+                None => answer(Reply::status(Status::unimplemented("reflection is off"))),
+            },
             _ if path == METRICS_PATH => answer(self.metrics()),
-            _ => answer(Status::unimplemented("no such service").into_http()),
+            _ => answer(Reply::status(Status::unimplemented("no such service"))),
         }
     }
 }
 
 impl Connection {
+    /// The call that applications make most: its reply is a shared buffer.
+    fn get_secret(&self, request: Request<Incoming>) -> Answer {
+        let calls = self.calls.clone();
+        let limits = &self.services.edge.limits;
+        let (limit, bound) = (limits.request_bytes, limits.deadline);
+        let call = async move {
+            let deadline = calls.deadline(request.headers())?;
+            let asked: GetSecretRequest = unary::message(request, limit).await?;
+            let rendering = calls.edge.get(&calls.caller, &asked.name, deadline).await?;
+            Ok(Reply::frame(rendering.reply.clone()))
+        };
+        Box::pin(async move {
+            let refusal = match timeout(bound, call).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(refusal)) => refusal,
+                Err(_) => Refusal::deadline(),
+            };
+            Ok(Reply::status(refusal.into()))
+        })
+    }
+
     /// Bounds the whole call, so that a request that arrives byte by byte ends too. The timer is
     /// armed only if the call has to wait.
-    fn unary(&mut self, request: Request<Incoming>) -> Answer {
-        let deadline = self.services.edge.limits.deadline;
-        let call = self.broker.call(request);
+    fn unary(&self, request: Request<Incoming>) -> Answer {
+        let bound = self.services.edge.limits.deadline;
+        let call = self.broker.clone().call(request);
         Box::pin(async move {
-            match timeout(deadline, call).await {
-                Ok(response) => response,
-                Err(_) => Ok(Status::from(Refusal::deadline()).into_http()),
+            match timeout(bound, call).await {
+                Ok(response) => response.map(|response| response.map(Reply::Other)),
+                Err(_) => Ok(Reply::status(Refusal::deadline().into())),
             }
         })
     }
 
-    fn metrics(&self) -> Response<Body> {
-        if !self.services.edge.may_observe(&self.caller) {
-            return Status::from(Refusal::denied()).into_http();
+    fn metrics(&self) -> Response<Reply> {
+        if !self.services.edge.may_observe(&self.calls.caller) {
+            return Reply::status(Refusal::denied().into());
         }
-        let mut response = Response::new(Body::new((self.services.metrics)()));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(OPENMETRICS));
-        response
+        unary::page(HeaderValue::from_static(OPENMETRICS), (self.services.metrics)())
     }
 }
 
-fn answer(response: Response<Body>) -> Answer {
+fn answer(response: Response<Reply>) -> Answer {
     Box::pin(ready(Ok(response)))
+}
+
+fn other(
+    call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+) -> Answer {
+    Box::pin(async move { call.await.map(|response| response.map(Reply::Other)) })
 }

@@ -8,15 +8,13 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{
-    errors::Refusal,
-    listener::Caller,
-    proto::ErrorReason,
-    wire::{self, EncodedSecret},
-};
+use super::{errors::Refusal, listener::Caller, proto::ErrorReason, wire};
 use crate::{
     audit::{Access, AuditLog, Outcome},
-    broker::{Broker, Kept, snapshot::Shared},
+    broker::{
+        Broker, Kept,
+        snapshot::{Rendering, Shared},
+    },
     config::Limits,
     domain::{
         policy::{Policy, Verb},
@@ -86,7 +84,7 @@ impl Edge {
         caller: &Caller,
         name: &str,
         deadline: Duration,
-    ) -> Result<EncodedSecret, Refusal> {
+    ) -> Result<Arc<Rendering>, Refusal> {
         let kept = self.authorised(caller, Verb::Get, name).await?;
         let snapshot = match self.live(&kept, deadline).await {
             Ok(snapshot) => snapshot,
@@ -105,16 +103,16 @@ impl Edge {
         verb: Verb,
         kept: &Kept,
         snapshot: &Shared,
-    ) -> Result<EncodedSecret, Refusal> {
+    ) -> Result<Arc<Rendering>, Refusal> {
         let now = kept.now();
         let held = snapshot.live(now);
-        let (Some(secret), Some(held)) = (wire::encoded(kept, snapshot, now), held) else {
+        let (Some(rendering), Some(held)) = (wire::rendered(kept, snapshot, now), held) else {
             return Err(crate::broker::kept::unserved(snapshot).into());
         };
         let version = Some((&*held.version.0, held.generation));
         self.record(caller, verb, kept.name().as_str(), version, Outcome::Allowed)?;
         kept.delivered(&caller.identity, held.generation);
-        Ok(secret)
+        Ok(rendering)
     }
 
     /// Records an access; if that fails, the access must not be given.
@@ -126,12 +124,14 @@ impl Edge {
         version: Option<(&str, Generation)>,
         outcome: Outcome,
     ) -> Result<(), Refusal> {
-        self.audit.record(&Access { caller, verb, secret, version, outcome }).map_err(|_| {
-            Refusal::new(
-                ErrorReason::AuditUnavailable,
-                "the access could not be recorded, so it is not given",
-            )
-        })
+        self.audit
+            .record(&Access { caller: &caller.identity, verb, secret, version, outcome })
+            .map_err(|_| {
+                Refusal::new(
+                    ErrorReason::AuditUnavailable,
+                    "the access could not be recorded, so it is not given",
+                )
+            })
     }
 
     async fn live(&self, kept: &Arc<Kept>, deadline: Duration) -> Result<Shared, Refusal> {

@@ -1,10 +1,12 @@
 //! The gRPC edge: the contract's messages, its services, and the layers around them.
 
 mod calls;
+mod connection;
 pub mod dispatch;
 pub mod edge;
 pub mod errors;
 pub mod listener;
+pub mod unary;
 mod watches;
 pub mod wire;
 

@@ -15,6 +15,7 @@ use super::{
     errors::Refusal,
     listener::Caller,
     proto::{ErrorReason, WatchEventType, WatchSecretsResponse},
+    wire::EncodedSecret,
 };
 use crate::{
     broker::{
@@ -75,7 +76,7 @@ impl Watching {
                 continue;
             }
             match calls.edge.release(&calls.caller, Verb::Watch, kept, state) {
-                Ok(secret) => first.secrets.push(secret),
+                Ok(rendering) => first.secrets.push(EncodedSecret(rendering.secret.clone())),
                 Err(refusal) if refusal.reason == ErrorReason::AuditUnavailable => {
                     return Err(refusal);
                 }
@@ -131,8 +132,8 @@ impl Watching {
         if state.live(kept.now()).is_none() {
             return Ok(None);
         }
-        let secret = self.calls.edge.release(&self.calls.caller, Verb::Watch, kept, state)?;
-        update.secrets.push(secret);
+        let rendering = self.calls.edge.release(&self.calls.caller, Verb::Watch, kept, state)?;
+        update.secrets.push(EncodedSecret(rendering.secret.clone()));
         Ok(Some(update))
     }
 }

@@ -57,8 +57,9 @@ impl Message for EncodedSecret {
     }
 }
 
-/// The field numbers of `Secret` and `PreviousSecret`.
+/// The field numbers of `GetSecretResponse`, `Secret` and `PreviousSecret`.
 mod tag {
+    pub(super) const SECRET: u32 = 1;
     pub(super) const NAME: u32 = 1;
     pub(super) const FIELDS: u32 = 2;
     pub(super) const VERSION: u32 = 3;
@@ -77,17 +78,38 @@ mod tag {
 }
 
 /// The state of a live secret, encoded; `None` when it has no value to serve at `now`.
-pub(super) fn encoded(kept: &Kept, snapshot: &Snapshot, now: Moment) -> Option<EncodedSecret> {
+pub(super) fn rendered(kept: &Kept, snapshot: &Snapshot, now: Moment) -> Option<Arc<Rendering>> {
     let held = snapshot.live(now)?;
     let second = snapshot.age_secs(now);
     if let Some(rendering) = &*snapshot.rendering.load()
         && rendering.second == second
     {
-        return Some(EncodedSecret(rendering.bytes.clone()));
+        return Some(Arc::clone(rendering));
     }
-    let bytes = Bytes::from_owner(encode(kept, snapshot, held, now));
-    snapshot.rendering.store(Some(Arc::new(Rendering { second, bytes: bytes.clone() })));
-    Some(EncodedSecret(bytes))
+    let rendering = Arc::new(render(encode(kept, snapshot, held, now), second));
+    snapshot.rendering.store(Some(Arc::clone(&rendering)));
+    Some(rendering)
+}
+
+/// Room before a secret for what frames it as a reply: a message's prefix, a key and a length.
+const HEADROOM: usize = 16;
+
+/// Frames an encoded secret, which starts at [`HEADROOM`], as a whole `GetSecretResponse`.
+fn render(mut buf: Zeroizing<Vec<u8>>, second: u64) -> Rendering {
+    let secret_len = buf.len() - HEADROOM;
+    let mut field = Vec::with_capacity(HEADROOM);
+    encode_key(tag::SECRET, WireType::LengthDelimited, &mut field);
+    encode_varint(secret_len as u64, &mut field);
+    let message_len = u32::try_from(field.len() + secret_len).unwrap_or(u32::MAX);
+    let mut framing = vec![0];
+    framing.extend_from_slice(&message_len.to_be_bytes());
+    framing.extend_from_slice(&field);
+    let start = HEADROOM - framing.len();
+    if let Some(room) = buf.get_mut(start..HEADROOM) {
+        room.copy_from_slice(&framing);
+    }
+    let whole = Bytes::from_owner(buf);
+    Rendering { second, secret: whole.slice(HEADROOM..), reply: whole.slice(start..) }
 }
 
 /// Room beside the values: names, times and framing. A larger message grows its buffer, whose
@@ -97,8 +119,9 @@ const ROOM: usize = 256;
 fn encode(kept: &Kept, snapshot: &Snapshot, held: &Held, now: Moment) -> Zeroizing<Vec<u8>> {
     let previous = snapshot.previous(now);
     let values = fields_len(&held.fields) + previous.map_or(0, |p| fields_len(&p.held.fields));
-    let mut buf = Zeroizing::new(Vec::with_capacity(values + ROOM));
+    let mut buf = Zeroizing::new(Vec::with_capacity(HEADROOM + values + ROOM));
     let out = &mut *buf;
+    out.resize(HEADROOM, 0);
     put(tag::NAME, kept.name().as_str().as_bytes(), out);
     put_fields(tag::FIELDS, &held.fields, out);
     put(tag::VERSION, held.version.0.as_bytes(), out);
