@@ -9,7 +9,7 @@ use super::{
     Console, Failure,
     args::GetArgs,
     binding, failure,
-    output::{SecretJson, freshness, hex, json_line, time_left},
+    output::{Hex, SecretJson, freshness, json_line, time_left},
 };
 
 pub(super) async fn run(args: GetArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
@@ -42,7 +42,7 @@ fn for_people(secret: &Secret, console: &Console<'_>) -> Zeroizing<String> {
     for (field, value) in secret.fields() {
         match std::str::from_utf8(value) {
             Ok(value) => line(field, value),
-            Err(_) => line(field, &format!("(hex) {}", hex(value).as_str())),
+            Err(_) => line(field, &format!("(hex) {}", Hex(value))),
         }
     }
     text

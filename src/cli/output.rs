@@ -4,13 +4,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
+    fmt::{self, Write},
     time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
 use secret_broker_client::{Freshness, Metadata, Reason, Secret, State};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// A secret as JSON. Fields that are not UTF-8 stand in `fields_hex`.
@@ -28,7 +28,7 @@ pub(super) struct SecretJson<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     fields: Option<BTreeMap<&'s str, &'s str>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    fields_hex: BTreeMap<&'s str, Zeroizing<String>>,
+    fields_hex: BTreeMap<&'s str, Hex<'s>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_valid_until: Option<String>,
 }
@@ -39,7 +39,7 @@ impl<'s> SecretJson<'s> {
         let text = |(name, value)| Some((name, std::str::from_utf8(value).ok()?));
         let binary = |(name, value): (&'s str, &'s [u8])| match std::str::from_utf8(value) {
             Ok(_) => None,
-            Err(_) => Some((name, hex(value))),
+            Err(_) => Some((name, Hex(value))),
         };
         Self {
             fields: Some(secret.fields().filter_map(text).collect()),
@@ -170,13 +170,19 @@ pub(super) fn time_left(secret: &Secret) -> String {
     secret.time_left().map_or_else(|| "no end".to_owned(), span)
 }
 
-/// The bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
+/// Bytes as hexadecimal digits.
+pub(super) struct Hex<'s>(pub(super) &'s [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-    text
+}
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     Console, Failure,
     args::WatchArgs,
     failure,
-    output::{SecretJson, freshness, hex, json_line, reason_name, time_left},
+    output::{Hex, SecretJson, freshness, json_line, reason_name, time_left},
 };
 
 /// One event as JSON.
@@ -84,7 +84,7 @@ fn append_values(text: &mut String, secret: &Secret) {
     for (field, value) in secret.fields() {
         let _ = match std::str::from_utf8(value) {
             Ok(value) => write!(text, "  {field}={value}"),
-            Err(_) => write!(text, "  {field}=(hex) {}", hex(value).as_str()),
+            Err(_) => write!(text, "  {field}=(hex) {}", Hex(value)),
         };
     }
 }

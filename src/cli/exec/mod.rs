@@ -8,7 +8,7 @@ mod child;
 mod delivery;
 mod files;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use child::{Child, Stopped};
 use delivery::Delivery;
@@ -143,11 +143,14 @@ impl Supervisor<'_, '_> {
         let reports = self.held.values().map(|secret| async {
             (secret.name(), self.client.report(secret, Outcome::Applied).await)
         });
-        let reporting = futures_util::future::join_all(reports);
-        let reported = tokio::select! {
-            reported = reporting => reported,
-            // What ends the command must not wait for the broker.
-            _ = self.child.ended() => return,
+        let mut reporting = pin!(futures_util::future::join_all(reports));
+        let reported = loop {
+            tokio::select! {
+                reported = &mut reporting => break reported,
+                // Neither the command's end nor its signals wait for the broker.
+                () = self.child.ended() => return,
+                signal = self.signals.next() => self.child.forward(signal),
+            }
         };
         for (name, report) in reported {
             if let Err(error) = report {

@@ -10,6 +10,7 @@ use std::{
 
 use minijinja::{
     AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value,
+    syntax::SyntaxConfig,
     value::{Enumerator, Object},
 };
 use secret_broker_client::Secret;
@@ -41,7 +42,9 @@ pub(super) fn render(name: &str, source: &str, held: &Held) -> Result<Rendered, 
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_keep_trailing_newline(true);
+    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
+        environment.set_syntax(syntax);
+    }
     let (secrets, record) = (held.clone(), Arc::clone(&asked));
     environment.add_function("secret", move |name: String| {
         let found = secrets.get(&name).map(Arc::clone);

@@ -1,0 +1,330 @@
+//! A broker of the test's own that speaks the contract, over a Unix socket and over mTLS.
+//!
+//! It serves what the test puts into it, records what it is asked, and can be cut off and started again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use prost::Message;
+use secret_broker::server::{
+    proto::{
+        BatchGetSecretsRequest, BatchGetSecretsResponse, GetSecretRequest, GetSecretResponse,
+        ListSecretsRequest, ListSecretsResponse, ReportOutcomeRequest, ReportOutcomeResponse,
+        SecretError, SecretMetadata, SecretResult, WatchSecretsRequest, WatchSecretsResponse,
+        secret_broker_server::{SecretBroker, SecretBrokerServer},
+        secret_result::Outcome,
+    },
+    wire::EncodedSecret,
+};
+use secret_broker_client::{Client, Reason, proto};
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::{broadcast, mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// What the broker holds and has heard.
+#[derive(Clone)]
+pub struct Broker {
+    pub secrets: Arc<Mutex<BTreeMap<String, proto::Secret>>>,
+    pub reports: watch::Sender<Vec<(String, u64, i32)>>,
+    pub watches: watch::Sender<Vec<HashMap<String, u64>>>,
+    events: broadcast::Sender<WatchSecretsResponse>,
+    cut: broadcast::Sender<()>,
+}
+
+impl Broker {
+    pub fn new() -> Self {
+        Self {
+            secrets: Arc::default(),
+            reports: watch::Sender::default(),
+            watches: watch::Sender::default(),
+            events: broadcast::channel(64).0,
+            cut: broadcast::channel(4).0,
+        }
+    }
+
+    /// Holds a version, and tells watchers of it.
+    pub fn put(&self, name: &str, generation: u64, fields: &[(&str, &str)]) {
+        let secret = proto::Secret {
+            name: name.into(),
+            fields: fields.iter().map(|(k, v)| ((*k).into(), v.as_bytes().to_vec())).collect(),
+            version: format!("v{generation}"),
+            generation,
+            freshness: proto::Freshness::Fresh.into(),
+            time_left: Some(prost_types::Duration { seconds: 90, nanos: 0 }),
+            ..Default::default()
+        };
+        let event = WatchSecretsResponse {
+            r#type: proto::WatchEventType::Rotated.into(),
+            name: name.into(),
+            secrets: vec![encoded(&secret)],
+            ..Default::default()
+        };
+        self.secrets.lock().unwrap().insert(name.into(), secret);
+        let _ = self.events.send(event);
+    }
+
+    /// Cuts all connections; the listeners stay.
+    pub fn cut_off(&self) {
+        let _ = self.cut.send(());
+    }
+
+    /// Waits until something reported this.
+    pub async fn reported(&self, name: &str, generation: u64, outcome: proto::Outcome) {
+        let wanted = (name.to_owned(), generation, i32::from(outcome));
+        self.reports.subscribe().wait_for(|all| all.contains(&wanted)).await.unwrap();
+    }
+
+    /// Waits until this many watches were opened.
+    pub async fn watched(&self, count: usize) {
+        self.watches.subscribe().wait_for(|all| all.len() >= count).await.unwrap();
+    }
+
+    fn snapshot(&self, request: &WatchSecretsRequest) -> WatchSecretsResponse {
+        let mut snapshot = WatchSecretsResponse {
+            r#type: proto::WatchEventType::Snapshot.into(),
+            ..Default::default()
+        };
+        for (name, secret) in &*self.secrets.lock().unwrap() {
+            if !request.names.is_empty() && !request.names.contains(name) {
+                continue;
+            }
+            if request.seen_generations.get(name) == Some(&secret.generation) {
+                snapshot.unchanged.push(name.clone());
+            } else {
+                snapshot.secrets.push(encoded(secret));
+            }
+        }
+        snapshot
+    }
+
+    fn find(&self, name: &str) -> Option<EncodedSecret> {
+        self.secrets.lock().unwrap().get(name).map(encoded)
+    }
+}
+
+fn encoded(secret: &proto::Secret) -> EncodedSecret {
+    EncodedSecret(secret.encode_to_vec().into())
+}
+
+pub fn refusal(code: Code, reason: &str, message: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, "secretbroker.v1", HashMap::new());
+    details.set_retry_info(Some(Duration::from_millis(1500)));
+    Status::with_error_details(code, message, details)
+}
+
+#[tonic::async_trait]
+impl SecretBroker for Broker {
+    async fn get_secret(
+        &self,
+        request: Request<GetSecretRequest>,
+    ) -> Result<Response<GetSecretResponse>, Status> {
+        match request.get_ref().name.as_str() {
+            "SLOW" => std::future::pending().await,
+            "SEALED" => Err(refusal(Code::Unavailable, "SOURCE_SEALED", "the source is sealed")),
+            "STRANGER" => Err(refusal(Code::Unauthenticated, "UNAUTHENTICATED", "who are you?")),
+            name => match self.find(name) {
+                Some(secret) => Ok(Response::new(GetSecretResponse { secret: Some(secret) })),
+                None => Err(refusal(Code::PermissionDenied, "DENIED", "unknown or not granted")),
+            },
+        }
+    }
+
+    async fn batch_get_secrets(
+        &self,
+        request: Request<BatchGetSecretsRequest>,
+    ) -> Result<Response<BatchGetSecretsResponse>, Status> {
+        let results = request.into_inner().names.into_iter().map(|name| {
+            let outcome = self.find(&name).map_or_else(
+                || Outcome::Error(SecretError { reason: Reason::Denied.into(), ..Default::default() }),
+                Outcome::Secret,
+            );
+            SecretResult { name, outcome: Some(outcome) }
+        });
+        Ok(Response::new(BatchGetSecretsResponse { results: results.collect() }))
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<ListSecretsRequest>,
+    ) -> Result<Response<ListSecretsResponse>, Status> {
+        // One a page, so that paging is used.
+        let names: Vec<_> = self.secrets.lock().unwrap().keys().cloned().collect();
+        let page: usize = request.get_ref().page_token.parse().unwrap_or(0);
+        let entry = names.get(page).map(|name| SecretMetadata {
+            name: name.clone(),
+            category: "database".into(),
+            state: proto::SecretState::Fresh.into(),
+            ..Default::default()
+        });
+        let more = page + 1 < names.len();
+        Ok(Response::new(ListSecretsResponse {
+            secrets: entry.into_iter().collect(),
+            next_page_token: if more { (page + 1).to_string() } else { String::new() },
+        }))
+    }
+
+    type WatchSecretsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchSecretsResponse, Status>> + Send>>;
+
+    async fn watch_secrets(
+        &self,
+        request: Request<WatchSecretsRequest>,
+    ) -> Result<Response<Self::WatchSecretsStream>, Status> {
+        let request = request.into_inner();
+        if request.names.iter().any(|name| name == "FORBIDDEN") {
+            return Err(refusal(Code::PermissionDenied, "DENIED", "unknown or not granted"));
+        }
+        let events = self.events.subscribe();
+        let snapshot = self.snapshot(&request);
+        let later = stream::unfold(events, |mut events| async {
+            Some((Ok(events.recv().await.ok()?), events))
+        });
+        self.watches.send_modify(|all| all.push(request.seen_generations));
+        Ok(Response::new(Box::pin(stream::iter([Ok(snapshot)]).chain(later))))
+    }
+
+    async fn report_outcome(
+        &self,
+        request: Request<ReportOutcomeRequest>,
+    ) -> Result<Response<ReportOutcomeResponse>, Status> {
+        let ReportOutcomeRequest { name, generation, outcome, .. } = request.into_inner();
+        self.reports.send_modify(|all| all.push((name, generation, outcome)));
+        Ok(Response::new(ReportOutcomeResponse { current_generation: generation }))
+    }
+}
+
+/// A listener that serves a broker until it is dropped; then its connections are cut as well.
+pub struct Serving {
+    broker: Broker,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.broker.cut.send(());
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Readiness as the test wants it.
+pub async fn health(ready: bool) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    if ready {
+        reporter.set_serving::<SecretBrokerServer<Broker>>().await;
+    } else {
+        reporter.set_not_serving::<SecretBrokerServer<Broker>>().await;
+    }
+    service
+}
+
+/// Serves the connections that come in; each can be cut.
+async fn serve(broker: Broker, ready: bool) -> (mpsc::Sender<UnixStream>, JoinHandle<()>) {
+    let (accepted, incoming) = mpsc::channel::<UnixStream>(16);
+    let incoming = stream::unfold(incoming, |mut incoming| async {
+        Some((Ok::<_, std::io::Error>(incoming.recv().await?), incoming))
+    });
+    let server = Server::builder()
+        .add_service(health(ready).await)
+        .add_service(SecretBrokerServer::new(broker));
+    let task = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+    (accepted, task)
+}
+
+/// Passes a connection's bytes to the server until either ends or the broker is cut off.
+fn relay<S>(broker: &Broker, mut outside: S, accepted: &mpsc::Sender<UnixStream>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut inside, served) = UnixStream::pair().unwrap();
+    let mut cut = broker.cut.subscribe();
+    let accepted = accepted.clone();
+    tokio::spawn(async move {
+        accepted.send(served).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut outside, &mut inside) => {}
+            _ = cut.recv() => {}
+        }
+    });
+}
+
+/// Serves on a Unix socket.
+pub async fn on_socket(broker: &Broker, path: &Path, ready: bool) -> Serving {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).unwrap();
+    let (accepted, serving) = serve(broker.clone(), ready).await;
+    let relayed = broker.clone();
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            relay(&relayed, stream, &accepted);
+        }
+    });
+    Serving { broker: broker.clone(), tasks: vec![serving, accepting] }
+}
+
+/// Serves mTLS on a free port; the second value hears each client's certificate.
+pub async fn on_tls(
+    broker: &Broker,
+    acceptor: TlsAcceptor,
+) -> (Serving, SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (accepted, serving) = serve(broker.clone(), true).await;
+    let (peers, seen) = mpsc::unbounded_channel();
+    let relayed = broker.clone();
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+                let _ = peers.send(leaf);
+                relay(&relayed, stream, &accepted);
+            }
+        }
+    });
+    (Serving { broker: broker.clone(), tasks: vec![serving, accepting] }, address, seen)
+}
+
+/// A broker on a socket in a directory of its own.
+pub struct Fixture {
+    pub broker: Broker,
+    pub directory: tempfile::TempDir,
+    pub serving: Option<Serving>,
+}
+
+impl Fixture {
+    pub async fn new() -> Self {
+        let (broker, directory) = (Broker::new(), tempfile::tempdir().unwrap());
+        let serving = on_socket(&broker, &directory.path().join("broker.sock"), true).await;
+        Self { broker, directory, serving: Some(serving) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.path("broker.sock").display())
+    }
+
+    pub fn client(&self) -> Client {
+        Client::builder().address(self.address()).build().unwrap()
+    }
+
+    /// Ends the broker and all its connections, and starts it again.
+    pub async fn restart(&mut self) {
+        self.serving = None;
+        self.serving = Some(on_socket(&self.broker, &self.path("broker.sock"), true).await);
+    }
+}
