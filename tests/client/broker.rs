@@ -35,16 +35,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// What the broker holds and has heard.
 #[derive(Clone)]
-pub struct Broker {
-    pub secrets: Arc<Mutex<BTreeMap<String, proto::Secret>>>,
-    pub reports: watch::Sender<Vec<(String, u64, i32)>>,
-    pub watches: watch::Sender<Vec<HashMap<String, u64>>>,
+pub(crate) struct Broker {
+    pub(crate) secrets: Arc<Mutex<BTreeMap<String, proto::Secret>>>,
+    pub(crate) reports: watch::Sender<Vec<(String, u64, i32)>>,
+    pub(crate) watches: watch::Sender<Vec<HashMap<String, u64>>>,
     events: broadcast::Sender<WatchSecretsResponse>,
     cut: broadcast::Sender<()>,
 }
 
 impl Broker {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             secrets: Arc::default(),
             reports: watch::Sender::default(),
@@ -55,7 +55,7 @@ impl Broker {
     }
 
     /// Holds a version, and tells watchers of it.
-    pub fn put(&self, name: &str, generation: u64, fields: &[(&str, &str)]) {
+    pub(crate) fn put(&self, name: &str, generation: u64, fields: &[(&str, &str)]) {
         let secret = proto::Secret {
             name: name.into(),
             fields: fields.iter().map(|(k, v)| ((*k).into(), v.as_bytes().to_vec())).collect(),
@@ -76,19 +76,26 @@ impl Broker {
     }
 
     /// Cuts all connections; the listeners stay.
-    pub fn cut_off(&self) {
+    pub(crate) fn cut_off(&self) {
         let _ = self.cut.send(());
     }
 
     /// Waits until something reported this.
-    pub async fn reported(&self, name: &str, generation: u64, outcome: proto::Outcome) {
+    pub(crate) async fn reported(&self, name: &str, generation: u64, outcome: proto::Outcome) {
         let wanted = (name.to_owned(), generation, i32::from(outcome));
         self.reports.subscribe().wait_for(|all| all.contains(&wanted)).await.unwrap();
     }
 
     /// Waits until this many watches were opened.
-    pub async fn watched(&self, count: usize) {
+    pub(crate) async fn watched(&self, count: usize) {
         self.watches.subscribe().wait_for(|all| all.len() >= count).await.unwrap();
+    }
+
+    /// Waits until no watch is open.
+    pub(crate) async fn unwatched(&self) {
+        while self.events.receiver_count() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn snapshot(&self, request: &WatchSecretsRequest) -> WatchSecretsResponse {
@@ -118,7 +125,7 @@ fn encoded(secret: &proto::Secret) -> EncodedSecret {
     EncodedSecret(secret.encode_to_vec().into())
 }
 
-pub fn refusal(code: Code, reason: &str, message: &str) -> Status {
+pub(crate) fn refusal(code: Code, reason: &str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, "secretbroker.v1", HashMap::new());
     details.set_retry_info(Some(Duration::from_millis(1500)));
@@ -148,7 +155,12 @@ impl SecretBroker for Broker {
     ) -> Result<Response<BatchGetSecretsResponse>, Status> {
         let results = request.into_inner().names.into_iter().map(|name| {
             let outcome = self.find(&name).map_or_else(
-                || Outcome::Error(SecretError { reason: Reason::Denied.into(), ..Default::default() }),
+                || {
+                    Outcome::Error(SecretError {
+                        reason: Reason::Denied.into(),
+                        ..Default::default()
+                    })
+                },
                 Outcome::Secret,
             );
             SecretResult { name, outcome: Some(outcome) }
@@ -207,7 +219,7 @@ impl SecretBroker for Broker {
 }
 
 /// A listener that serves a broker until it is dropped; then its connections are cut as well.
-pub struct Serving {
+pub(crate) struct Serving {
     broker: Broker,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -220,7 +232,9 @@ impl Drop for Serving {
 }
 
 /// Readiness as the test wants it.
-pub async fn health(ready: bool) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
+pub(crate) async fn health(
+    ready: bool,
+) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
     let (reporter, service) = tonic_health::server::health_reporter();
     if ready {
         reporter.set_serving::<SecretBrokerServer<Broker>>().await;
@@ -261,7 +275,7 @@ where
 }
 
 /// Serves on a Unix socket.
-pub async fn on_socket(broker: &Broker, path: &Path, ready: bool) -> Serving {
+pub(crate) async fn on_socket(broker: &Broker, path: &Path, ready: bool) -> Serving {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).unwrap();
     let (accepted, serving) = serve(broker.clone(), ready).await;
@@ -275,7 +289,7 @@ pub async fn on_socket(broker: &Broker, path: &Path, ready: bool) -> Serving {
 }
 
 /// Serves mTLS on a free port; the second value hears each client's certificate.
-pub async fn on_tls(
+pub(crate) async fn on_tls(
     broker: &Broker,
     acceptor: TlsAcceptor,
 ) -> (Serving, SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
@@ -297,33 +311,33 @@ pub async fn on_tls(
 }
 
 /// A broker on a socket in a directory of its own.
-pub struct Fixture {
-    pub broker: Broker,
-    pub directory: tempfile::TempDir,
-    pub serving: Option<Serving>,
+pub(crate) struct Fixture {
+    pub(crate) broker: Broker,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) serving: Option<Serving>,
 }
 
 impl Fixture {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (broker, directory) = (Broker::new(), tempfile::tempdir().unwrap());
         let serving = on_socket(&broker, &directory.path().join("broker.sock"), true).await;
         Self { broker, directory, serving: Some(serving) }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.path("broker.sock").display())
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::builder().address(self.address()).build().unwrap()
     }
 
     /// Ends the broker and all its connections, and starts it again.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.serving = None;
         self.serving = Some(on_socket(&self.broker, &self.path("broker.sock"), true).await);
     }

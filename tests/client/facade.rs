@@ -90,6 +90,7 @@ async fn a_watch_survives_a_restart_and_tells_no_version_twice() {
         assert!(matches!(&event, Event::Current(secret) if secret.name() == name), "{event:?}");
     }
     fixture.serving = None;
+    fixture.broker.unwatched().await;
     // Rotated while nobody serves it.
     fixture.broker.put("B", 2, &[("value", "2")]);
     fixture.restart().await;

@@ -6,3 +6,4 @@ mod exec;
 mod facade;
 mod render;
 mod tls;
+mod typed;

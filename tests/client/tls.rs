@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::broker::{self, Broker};
 
-pub type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-pub fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -32,7 +32,7 @@ fn leaf(authority: &Authority, san: SanType) -> (String, String, Vec<u8>) {
 }
 
 /// Writes what a client needs, and returns its certificate.
-pub fn client_files(directory: &Path, trusted: &Authority, issuer: &Authority) -> Vec<u8> {
+pub(crate) fn client_files(directory: &Path, trusted: &Authority, issuer: &Authority) -> Vec<u8> {
     let id = SanType::URI("spiffe://test/app".try_into().unwrap());
     let (chain, key, der) = leaf(issuer, id);
     fs::write(directory.join("ca.pem"), trusted.pem()).unwrap();
@@ -44,7 +44,7 @@ pub fn client_files(directory: &Path, trusted: &Authority, issuer: &Authority) -
     der
 }
 
-pub fn acceptor(authority: &Authority) -> TlsAcceptor {
+pub(crate) fn acceptor(authority: &Authority) -> TlsAcceptor {
     let (chain, key, _) = leaf(authority, SanType::IpAddress([127, 0, 0, 1].into()));
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -118,8 +118,7 @@ async fn a_missing_certificate_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("https://{}", listener.local_addr().unwrap());
-    let client =
-        Client::builder().address(&address).cert_dir(directory.path()).build().unwrap();
+    let client = Client::builder().address(&address).cert_dir(directory.path()).build().unwrap();
     let error = client.get("A").await.unwrap_err().to_string();
     assert!(error.contains("ca.pem"), "{error}");
     let error = Client::builder().address(&address).build().err().unwrap().to_string();

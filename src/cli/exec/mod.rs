@@ -97,8 +97,11 @@ impl Supervisor<'_, '_> {
     fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Current(secret) | Event::Rotated(secret) => {
-                self.held.insert(secret.name().to_owned(), secret);
-                true
+                let version = (secret.generation(), secret.version().to_owned());
+                let before = self.held.insert(secret.name().to_owned(), secret);
+                // One that was unavailable may come back as it was.
+                before
+                    .is_none_or(|old| (old.generation(), old.version()) != (version.0, &version.1))
             }
             Event::Revoked { name, .. } => {
                 self.console.complain(&format!(
