@@ -1,5 +1,7 @@
 //! `exec` passes signals on: in a process of its own, as a signal reaches all of one.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "support of tests")]
+
 use std::time::Duration;
 
 #[path = "client/broker.rs"]

@@ -1,4 +1,6 @@
-//! The definition of the command line.
+//! The definition of the command line. Its comments are the help that people read.
+
+#![allow(clippy::doc_markdown, rustdoc::bare_urls, reason = "a terminal shows these as they stand")]
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

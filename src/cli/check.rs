@@ -19,15 +19,12 @@ pub(super) async fn run(
     console: &mut Console<'_>,
     check_configuration: CheckConfiguration,
 ) -> Result<u8, Failure> {
-    match &args.config {
-        Some(file) => {
-            let summary = check_configuration(file).map_err(|told| Failure::new(USAGE, told))?;
-            console.write(format!("{}\n", summary.trim_end()).as_bytes())?;
-        }
-        None => {
-            ready(&args.connection).await?;
-            console.write(b"ready\n")?;
-        }
+    if let Some(file) = &args.config {
+        let summary = check_configuration(file).map_err(|told| Failure::new(USAGE, told))?;
+        console.write(format!("{}\n", summary.trim_end()).as_bytes())?;
+    } else {
+        ready(&args.connection).await?;
+        console.write(b"ready\n")?;
     }
     Ok(OK)
 }

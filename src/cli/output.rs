@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use secret_broker_client::{Freshness, Metadata, Reason, Secret, State};
+use secret_broker_client::{Freshness, Metadata, Previous, Reason, Secret, State};
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -64,10 +64,7 @@ impl<'s> SecretJson<'s> {
             time_left_secs: secret.time_left().map(|left| left.as_secs()),
             fields: None,
             fields_hex: BTreeMap::new(),
-            previous_valid_until: secret
-                .previous()
-                .and_then(|previous| previous.valid_until())
-                .map(rfc3339),
+            previous_valid_until: secret.previous().and_then(Previous::valid_until).map(rfc3339),
         }
     }
 }

@@ -13,8 +13,8 @@ async fn holds(path: &Path, wanted: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
-    assert!(waited.is_ok(), "{wanted:?} never came; {:?}", fs::read_to_string(path));
+    let in_time = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    assert!(in_time.is_ok(), "{wanted:?} never came; {:?}", fs::read_to_string(path));
 }
 
 fn sh<'a>(options: &[&'a str], script: &'a str) -> Vec<&'a str> {
@@ -144,7 +144,7 @@ async fn a_rotation_replaces_files_and_then_signals() {
     fixture.broker.put("A", 1, &[("value", "one")]);
     let log = fixture.path("log");
     let script = format!(
-        r#"trap 'cat $SECRET_BROKER_FILES/a > {log}; exit 4' HUP; echo up > {log}; while :; do sleep 0.02; done"#,
+        r"trap 'cat $SECRET_BROKER_FILES/a > {log}; exit 4' HUP; echo up > {log}; while :; do sleep 0.02; done",
         log = log.display()
     );
     let options = ["--file", "a=A", "--on-rotation", "signal:SIGHUP"];

@@ -74,16 +74,15 @@ impl Builder {
     }
 
     /// A client that connects at its first call. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when the address is none, or needs certificates and no directory is named.
     pub fn build(self) -> Result<Client, Error> {
         let address = self.address.as_deref().unwrap_or("https://127.0.0.1:7443").parse()?;
-        let certificates = match &address {
-            Address::Unix(_) => None,
-            Address::Tls { .. } => Some(Certificates::in_directory(self.cert_dir.ok_or_else(|| {
-                Error::Configuration(format!(
-                    "{address} needs certificates: set {CERT_DIR_VARIABLE} to the directory of ca.pem, \
-                     client.pem and client.key, or use a unix:///PATH address"
-                ))
-            })?)),
+        let certificates = match (&address, &self.cert_dir) {
+            (Address::Unix(_), _) => None,
+            (Address::Tls { .. }, Some(directory)) => Some(Certificates::in_directory(directory)),
+            (Address::Tls { .. }, None) => return Err(without_certificates(&address)),
         };
         let connector =
             Connector::new(address.clone(), self.server_name, certificates, CONNECT_TIMEOUT)?;
@@ -96,4 +95,11 @@ impl Builder {
             .connect_with_connector_lazy(connector);
         Ok(Client::new(channel, address, failures, self.deadline))
     }
+}
+
+fn without_certificates(address: &Address) -> Error {
+    Error::Configuration(format!(
+        "{address} needs certificates: set {CERT_DIR_VARIABLE} to the directory of ca.pem, \
+         client.pem and client.key, or use a unix:///PATH address"
+    ))
 }

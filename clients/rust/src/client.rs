@@ -48,6 +48,9 @@ impl Client {
 
     /// A client as the variables [`ADDRESS_VARIABLE`](crate::ADDRESS_VARIABLE) and
     /// [`CERT_DIR_VARIABLE`](crate::CERT_DIR_VARIABLE) say.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when they name nothing that can work.
     pub fn from_env() -> Result<Self, Error> {
         Builder::default().env().build()
     }
@@ -78,6 +81,9 @@ impl Client {
     }
 
     /// The current version of a secret.
+    ///
+    /// # Errors
+    /// The broker's [`Reason`](crate::Reason), or that it could not be asked in time.
     pub async fn get(&self, name: &str) -> Result<Secret, Error> {
         let request = proto::GetSecretRequest { name: name.to_owned() };
         let reply =
@@ -90,6 +96,9 @@ impl Client {
     }
 
     /// Several secrets at once, each with its own result, in the order of the names.
+    ///
+    /// # Errors
+    /// Only when the broker could not be asked; what became of a name stands with it.
     pub async fn get_many<N: AsRef<str>>(
         &self,
         names: &[N],
@@ -114,6 +123,9 @@ impl Client {
     }
 
     /// What this caller may read, without values: of one category, or all.
+    ///
+    /// # Errors
+    /// That the broker could not be asked in time.
     pub async fn list(&self, category: Option<&str>) -> Result<Vec<Metadata>, Error> {
         let mut all = Vec::new();
         let mut page_token = String::new();
@@ -140,6 +152,9 @@ impl Client {
     }
 
     /// Tells the broker what became of a version, and returns the generation that is current now.
+    ///
+    /// # Errors
+    /// The broker's [`Reason`](crate::Reason), or that it could not be told in time.
     pub async fn report(&self, secret: &Secret, outcome: Outcome<'_>) -> Result<u64, Error> {
         let (outcome, detail) = match outcome {
             Outcome::Applied => (proto::Outcome::Applied, ""),

@@ -35,7 +35,7 @@ struct Loaded {
 type Stamp = [(u64, u64, i64, i64); 3];
 
 impl Certificates {
-    pub(crate) fn in_directory(directory: PathBuf) -> Self {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
         Self {
             ca: directory.join("ca.pem"),
             chain: directory.join("client.pem"),

@@ -33,9 +33,10 @@ pub(super) struct Delivery {
 impl Delivery {
     pub(super) fn new(args: &ExecArgs, held: &Held) -> Result<Self, Failure> {
         let variables = variables(args, held)?;
-        let files = match args.file.is_empty() {
-            true => None,
-            false => Some(PrivateDirectory::make(args.files_in.as_deref())?),
+        let files = if args.file.is_empty() {
+            None
+        } else {
+            Some(PrivateDirectory::make(args.files_in.as_deref())?)
         };
         let mut delivery = Self { variables, files };
         delivery.renew(args, held)?;
@@ -68,36 +69,32 @@ impl Delivery {
     }
 }
 
-/// All variables: those of `--all` first, so that `--env` can name one differently but never silently twice.
+/// All variables; no two fields may go into one.
 fn variables(args: &ExecArgs, held: &Held) -> Result<Variables, Failure> {
     let mut variables = Variables::new();
     if args.all {
         for secret in held.values() {
             for (field, value) in secret.fields() {
-                add(&mut variables, variable(secret.name(), field), value)?;
+                add(&mut variables, &variable(secret.name(), field), value)?;
             }
         }
     }
     for binding in &args.env {
-        add(&mut variables, binding.variable.clone(), value(&binding.from, held)?)?;
+        add(&mut variables, &binding.variable, value(&binding.from, held)?)?;
     }
     Ok(variables)
 }
 
-fn add(variables: &mut Variables, name: String, value: &[u8]) -> Result<(), Failure> {
+fn add(variables: &mut Variables, name: &str, value: &[u8]) -> Result<(), Failure> {
     if value.contains(&0) {
-        let problem =
-            format!("{name}: the value holds a NUL byte, which no variable can; use --file");
-        return Err(Failure::new(USAGE, problem));
+        let problem = "the value holds a NUL byte, which no variable can; use --file";
+        return Err(Failure::new(USAGE, format!("{name}: {problem}")));
     }
-    match variables.insert(name.clone(), Zeroizing::new(value.to_vec())) {
-        None => Ok(()),
-        Some(_) => {
-            let problem =
-                format!("{name}: two fields would go into this variable; name them with --env");
-            Err(Failure::new(USAGE, problem))
-        }
+    if variables.insert(name.to_owned(), Zeroizing::new(value.to_vec())).is_some() {
+        let problem = "two fields would go into this variable; name them apart with --env";
+        return Err(Failure::new(USAGE, format!("{name}: {problem}")));
     }
+    Ok(())
 }
 
 fn value<'h>(from: &FieldRef, held: &'h Held) -> Result<&'h [u8], Failure> {

@@ -95,16 +95,14 @@ impl std::fmt::Debug for Fields {
 impl Object for Fields {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let field = key.as_str()?;
-        match self.secret.field(field) {
-            Some(bytes) => Some(match std::str::from_utf8(bytes) {
-                Ok(text) => Value::from(text),
-                Err(_) => Value::from_bytes(bytes.to_vec()),
-            }),
-            None => {
-                lock(&self.asked).missing_field = binding::missing(&self.secret, field).message;
-                None
-            }
-        }
+        let Some(bytes) = self.secret.field(field) else {
+            lock(&self.asked).missing_field = binding::missing(&self.secret, field).message;
+            return None;
+        };
+        Some(match std::str::from_utf8(bytes) {
+            Ok(text) => Value::from(text),
+            Err(_) => Value::from_bytes(bytes.to_vec()),
+        })
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
