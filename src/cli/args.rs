@@ -6,13 +6,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use rustix::process::Signal;
 use secret_broker_client::{Client, Error};
 
 use super::{
     binding::{EnvBinding, FileBinding},
+    on_rotation::OnRotation,
     render::spec::Template,
-    signals,
 };
 
 /// Fetches leased credentials, keeps them fresh and serves them over mTLS gRPC.
@@ -196,30 +195,6 @@ pub struct ExecArgs {
     pub command: Vec<std::ffi::OsString>,
 }
 
-/// What `exec` does when a secret that it delivered rotates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRotation {
-    /// End the command and start it again.
-    Restart,
-    /// Send it a signal.
-    Signal(Signal),
-    /// Leave it alone.
-    Ignore,
-}
-
-impl std::str::FromStr for OnRotation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "restart" => Ok(Self::Restart),
-            None if text == "ignore" => Ok(Self::Ignore),
-            Some(("signal", name)) => signals::named(name).map(Self::Signal),
-            _ => Err("give restart, signal:NAME or ignore".to_owned()),
-        }
-    }
-}
-
 /// `render`.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
@@ -288,16 +263,6 @@ mod tests {
         assert_eq!(time("2h"), Ok(Duration::from_secs(7200)));
         for bad in ["", "s", "0s", "-1s", "1d", "1.5s", "99999999999999999999s"] {
             assert!(time(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_follows_a_rotation_is_read() {
-        assert_eq!("restart".parse(), Ok(OnRotation::Restart));
-        assert_eq!("signal:SIGHUP".parse(), Ok(OnRotation::Signal(Signal::HUP)));
-        assert_eq!("signal:usr1".parse(), Ok(OnRotation::Signal(Signal::USR1)));
-        for bad in ["", "reload", "signal:", "signal:SIGNONE", "restart:SIGHUP"] {
-            assert!(bad.parse::<OnRotation>().is_err(), "{bad}");
         }
     }
 }

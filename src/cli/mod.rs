@@ -12,6 +12,7 @@ mod exec;
 pub mod failure;
 mod get;
 mod list;
+mod on_rotation;
 mod output;
 mod render;
 mod signals;

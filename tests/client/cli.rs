@@ -4,7 +4,8 @@ use clap::Parser;
 use secret_broker::cli::Args;
 
 use crate::{
-    broker::{self, Broker, Fixture},
+    broker::Broker,
+    serving::{self, Fixture},
     typed::{against, typed},
 };
 
@@ -77,7 +78,7 @@ async fn check_tells_readiness_from_life() {
     assert_eq!((ready.code, ready.out.as_str()), (0, "ready\n"));
     fixture.serving = None;
     let socket = fixture.path("broker.sock");
-    fixture.serving = Some(broker::on_socket(&Broker::new(), &socket, false).await);
+    fixture.serving = Some(serving::on_socket(&Broker::new(), &socket, false).await);
     let not_ready = against(&fixture, &["check", "--ready"]).await;
     assert_eq!(not_ready.code, 4);
     assert!(not_ready.err.contains("not ready"), "{}", not_ready.err);

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use secret_broker_client::proto::Outcome;
 
-use crate::{broker::Fixture, typed::against};
+use crate::{serving::Fixture, typed::against};
 
 /// Waits until a file that the command writes holds this.
 async fn holds(path: &Path, wanted: &str) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secret_broker_client::{Error, Event, Outcome, Reason, proto};
 
-use crate::broker::Fixture;
+use crate::serving::Fixture;
 
 #[tokio::test]
 async fn a_secret_comes_with_its_fields_version_and_time_left() {

@@ -7,5 +7,6 @@ mod cli;
 mod exec;
 mod facade;
 mod render;
+mod serving;
 mod tls;
 mod typed;

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use secret_broker_client::proto::Outcome;
 
-use crate::{broker::Fixture, typed::against};
+use crate::{serving::Fixture, typed::against};
 
 const CONFIG: &str = "# app\nuser={{ secret(\"DB\").username }}\n{% if true %}pass={{ secret('DB').password }}\n{% endif %}key={{ secret('KEY').value }}\n";
 

@@ -13,7 +13,7 @@ use rustls::{
 use secret_broker_client::{Client, Error};
 use tokio_rustls::TlsAcceptor;
 
-use crate::broker::{self, Broker};
+use crate::{broker::Broker, serving};
 
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -68,7 +68,7 @@ async fn a_new_connection_shows_the_certificate_that_is_there_now() {
     let (broker, directory, authority) = (Broker::new(), tempfile::tempdir().unwrap(), authority());
     broker.put("A", 1, &[]);
     let first = client_files(directory.path(), &authority, &authority);
-    let (serving, address, mut seen) = broker::on_tls(&broker, acceptor(&authority)).await;
+    let (running, address, mut seen) = serving::on_tls(&broker, acceptor(&authority)).await;
     let client = Client::builder()
         .address(format!("https://{address}"))
         .cert_dir(directory.path())
@@ -92,14 +92,14 @@ async fn a_new_connection_shows_the_certificate_that_is_there_now() {
     broker.put("A", 3, &[]);
     watch.next().await.unwrap().unwrap();
     assert_eq!(seen.recv().await.unwrap(), second);
-    drop(serving);
+    drop(running);
 }
 
 #[tokio::test]
 async fn certificates_that_are_not_accepted_give_a_tls_error() {
     let (broker, directory) = (Broker::new(), tempfile::tempdir().unwrap());
     let (ours, theirs) = (authority(), authority());
-    let (_serving, address, _seen) = broker::on_tls(&broker, acceptor(&ours)).await;
+    let (_serving, address, _seen) = serving::on_tls(&broker, acceptor(&ours)).await;
     // First a broker that refuses us, then one that we refuse.
     for (trusted, issuer) in [(&ours, &theirs), (&theirs, &ours)] {
         client_files(directory.path(), trusted, issuer);

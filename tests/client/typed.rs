@@ -3,7 +3,7 @@
 use clap::Parser;
 use secret_broker::cli::{Args, Command, Console, run};
 
-use crate::broker::Fixture;
+use crate::serving::Fixture;
 
 /// What a command printed and how it ended.
 pub(crate) struct Ended {

@@ -17,7 +17,8 @@ use secret_broker_client::{Client, Event, Outcome, Secret, Watch};
 
 use super::{
     Console, Failure,
-    args::{ExecArgs, OnRotation},
+    args::ExecArgs,
+    on_rotation::OnRotation,
     signals::{self, Signals},
 };
 
