@@ -1,0 +1,55 @@
+//! Where a command writes, and whether people read it.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
+
+/// Standard output and error of a command.
+pub struct Console<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    terminal: bool,
+    color: bool,
+}
+
+impl<'a> Console<'a> {
+    /// Writes to these; `terminal` says whether people read `out`, `color` whether they want it in colour.
+    pub fn new(
+        out: &'a mut dyn Write,
+        err: &'a mut dyn Write,
+        terminal: bool,
+        color: bool,
+    ) -> Self {
+        Self { out, err, terminal, color }
+    }
+
+    /// Writes to the process's own streams: in colour on a terminal unless `NO_COLOR` is set.
+    pub fn of_process(out: &'a mut io::Stdout, err: &'a mut io::Stderr) -> Self {
+        let terminal = out.is_terminal();
+        let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { out, err, terminal, color: terminal && wanted }
+    }
+
+    /// Whether people read the output.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Writes it all, at once.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.out.flush()
+    }
+
+    /// One line on standard error. A closed standard error is nobody's failure.
+    pub(super) fn complain(&mut self, message: &str) {
+        let _ = writeln!(self.err, "secret-broker: {message}");
+        let _ = self.err.flush();
+    }
+
+    /// The text in an ANSI style, such as `1` for bold, where colour is wanted.
+    pub(super) fn styled(&self, style: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

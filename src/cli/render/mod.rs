@@ -1,0 +1,198 @@
+//! `render`: templates with secrets to files, and again at each rotation.
+//!
+//! - A file is replaced as a whole and only when its content, mode or presence differs.
+//! - A template that fails leaves its file as it is; the others are rendered none the less.
+
+pub(super) mod file;
+pub(super) mod spec;
+mod template;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    sync::Arc,
+};
+
+use futures_util::FutureExt;
+use secret_broker_client::{Client, Event, Outcome};
+use spec::Template;
+use template::{Held, Rendered};
+use tokio::process::Command;
+use zeroize::Zeroizing;
+
+use super::{
+    Console, Failure,
+    args::RenderArgs,
+    failure::{OK, OTHER, USAGE},
+    signals::Signals,
+};
+
+pub(super) async fn run(args: RenderArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
+    let client = args.connection.client()?;
+    let mut renderer = Renderer { client, held: Held::new(), used: BTreeSet::new() };
+    if args.once {
+        let changed = renderer.all(&args.template).await?;
+        renderer.announce(changed, args.on_change.as_deref()).await?;
+        return Ok(OK);
+    }
+    let mut signals = Signals::ending()?;
+    tokio::select! {
+        ended = renderer.follow(&args, console) => ended.map(|()| OK),
+        _ = signals.next() => Ok(OK),
+    }
+}
+
+struct Renderer {
+    client: Client,
+    held: Held,
+    /// The secrets that the last round of templates was made from.
+    used: BTreeSet<String>,
+}
+
+impl Renderer {
+    /// Renders first, then at each change, until the watch can't go on.
+    async fn follow(
+        &mut self,
+        args: &RenderArgs,
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
+        let changed = self.all(&args.template).await?;
+        self.announce(changed, args.on_change.as_deref()).await?;
+        loop {
+            if self.used.is_empty() {
+                let problem =
+                    "no template uses a secret, so there is nothing to follow; use --once";
+                return Err(Failure::new(USAGE, problem));
+            }
+            let watched = self.used.clone();
+            let held = self.held.values().map(AsRef::as_ref);
+            let mut watch = self.client.watch(watched.iter().cloned()).holding(held);
+            // A template may use others after a change: then a new watch begins.
+            while self.used == watched {
+                let Some(event) = watch.next().await else { return Ok(()) };
+                let mut rotated = self.take(event?, console);
+                while let Some(Some(event)) = watch.next().now_or_never() {
+                    rotated |= self.take(event?, console);
+                }
+                if rotated {
+                    self.again(args, console).await;
+                }
+            }
+        }
+    }
+
+    /// Takes an event over; whether a new version came.
+    fn take(&mut self, event: Event, console: &mut Console<'_>) -> bool {
+        match event {
+            Event::Current(secret) | Event::Rotated(secret) => {
+                self.held.insert(secret.name().to_owned(), Arc::new(secret));
+                true
+            }
+            Event::Revoked { name, .. } => {
+                console.complain(&format!(
+                    "{name} was revoked; its files stay until a new version comes"
+                ));
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A change while running: what fails is told, and what was written stays.
+    async fn again(&mut self, args: &RenderArgs, console: &mut Console<'_>) {
+        let ended = match self.all(&args.template).await {
+            Ok(changed) => self.announce(changed, args.on_change.as_deref()).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(Failure { message: Some(told), .. }) = ended {
+            console.complain(&told);
+        }
+    }
+
+    /// Renders every template; whether a file changed. Fails as the first failing template does.
+    async fn all(&mut self, templates: &[Template]) -> Result<bool, Failure> {
+        let mut used = BTreeSet::new();
+        let mut changed = false;
+        let mut failed = None;
+        for template in templates {
+            match self.one(template).await {
+                Ok((written, names)) => {
+                    changed |= written;
+                    used.extend(names);
+                }
+                Err(failure) => failed = failed.or(Some(failure)),
+            }
+        }
+        match failed {
+            None => {
+                self.held.retain(|name, _| used.contains(name));
+                self.used = used;
+                Ok(changed)
+            }
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// Renders a template, fetching what it asks for as it comes to it.
+    async fn one(&mut self, template: &Template) -> Result<(bool, BTreeSet<String>), Failure> {
+        let name = template.input.display().to_string();
+        let source = fs::read_to_string(&template.input)
+            .map_err(|error| Failure::new(USAGE, format!("template {name}: {error}")))?;
+        let source = Zeroizing::new(source);
+        loop {
+            match template::render(&name, &source, &self.held)? {
+                Rendered::Done(content, used) => return Ok((write(template, &content)?, used)),
+                Rendered::Needs(names) => {
+                    let names: Vec<_> = names.into_iter().collect();
+                    for (name, result) in self.client.get_many(&names).await? {
+                        let secret = result.map_err(|error| Failure::of(&name, &error))?;
+                        self.held.insert(name, Arc::new(secret));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells whoever reads the files, and the broker once they have taken the new versions over.
+    async fn announce(&self, changed: bool, command: Option<&str>) -> Result<(), Failure> {
+        let Some(command) = command.filter(|_| changed) else { return Ok(()) };
+        let status = Command::new("sh").arg("-c").arg(command).kill_on_drop(true).status().await?;
+        if !status.success() {
+            return Err(Failure::new(
+                OTHER,
+                format!("the command of --on-change failed: {status}"),
+            ));
+        }
+        for secret in self.held.values() {
+            self.client.report(secret, Outcome::Applied).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the content unless it stands there already; whether it was written.
+fn write(template: &Template, content: &str) -> Result<bool, Failure> {
+    let at = |error: std::io::Error| {
+        Failure::new(OTHER, format!("{}: {error}", template.output.display()))
+    };
+    if stands(template, content) {
+        return Ok(false);
+    }
+    file::replace(&template.output, content.as_bytes(), template.access).map_err(at)?;
+    Ok(true)
+}
+
+fn stands(template: &Template, content: &str) -> bool {
+    let Ok(found) = fs::metadata(&template.output) else { return false };
+    let owned = template
+        .access
+        .owner
+        .is_none_or(|(uid, gid)| found.uid() == uid && gid.is_none_or(|gid| found.gid() == gid));
+    let same_mode = found.permissions().mode() & 0o7777 == template.access.mode;
+    owned
+        && same_mode
+        && fs::read(&template.output)
+            .map(Zeroizing::new)
+            .is_ok_and(|present| present.as_slice() == content.as_bytes())
+}
