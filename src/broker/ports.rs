@@ -1,10 +1,12 @@
 //! What the broker needs from outside: time, the origin of each secret, and a place for its state.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::{
-    fault::Fault,
+    fault::{Fault, Reason},
     life::{Issued, Lease, Renewed},
     time::Moment,
 };
@@ -29,7 +31,7 @@ pub trait Origin: Send + Sync {
 
     /// Asks for more time for a lease of this origin.
     async fn renew(&self, _lease: &Lease) -> Result<Renewed, Fault> {
-        Err(Fault::new(crate::domain::fault::Reason::Invalid, "this store has no leases"))
+        Err(Fault::new(Reason::Invalid, "this store has no leases"))
     }
 
     /// Ends a lease of this origin now. Succeeds when it had ended already.
@@ -42,4 +44,15 @@ pub trait Origin: Send + Sync {
     async fn changed(&self) {
         std::future::pending().await
     }
+}
+
+/// Is told of every call to a store.
+pub trait CallObserver: Send + Sync {
+    /// A call ended: what it was for, why it failed if it did, and how long it took.
+    fn called(&self, operation: &'static str, fault: Option<Reason>, took: Duration);
+}
+
+/// Observes nothing.
+impl CallObserver for () {
+    fn called(&self, _: &'static str, _: Option<Reason>, _: Duration) {}
 }

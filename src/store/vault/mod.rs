@@ -1,0 +1,273 @@
+//! Secrets from a Vault server.
+//!
+//! Invariants: every call passes one budget; nothing that Vault or a library says goes into an
+//! error or a log; a 403 costs at most one look-up of the token and one login for all secrets.
+
+mod answer;
+mod client;
+mod fault;
+mod login;
+mod session;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, watch};
+
+use self::{
+    client::{Call, Client, Envelope},
+    fault::Doing,
+    session::{Session, Sessions},
+};
+use crate::{
+    broker::ports::{CallObserver, Clock, Origin},
+    config::{self, VaultEngine, VaultMethod, VaultPath},
+    domain::{
+        fault::{Fault, Reason},
+        life::{Issued, Lease, Lifetime, Renewed},
+        secret::SecretValue,
+        time::Jitter,
+    },
+};
+
+/// The life that a credential is expected to have before the first one of its path was seen.
+const EXPECTED_TTL: Duration = Duration::from_mins(10);
+
+/// The connection to Vault can't be set up as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SetupError(String);
+
+/// One Vault server.
+pub struct VaultStore {
+    client: Arc<Client>,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+    /// The lease time last seen of each path.
+    expected: StdMutex<HashMap<String, Duration>>,
+}
+
+impl VaultStore {
+    /// A store that logs in at its first call. `seed` makes its jitter differ from other pods'.
+    ///
+    /// # Errors
+    /// When the address, a certificate or a key can't be used.
+    pub fn new(
+        vault: config::Vault,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn CallObserver>,
+        seed: u64,
+    ) -> Result<Arc<Self>, SetupError> {
+        let client = Client::new(&vault, Arc::clone(&clock), observer, Jitter::seeded(seed))?;
+        let client = Arc::new(client);
+        let jitter = Jitter::seeded(seed.rotate_left(32));
+        let sessions = Sessions::new(Arc::clone(&client), vault.auth, Arc::clone(&clock), jitter);
+        Ok(Arc::new(Self { client, sessions, clock, expected: StdMutex::default() }))
+    }
+
+    /// The origin of the secret at a place of this server.
+    pub fn origin(self: &Arc<Self>, place: VaultPath) -> Arc<dyn Origin> {
+        let losses = Mutex::new(self.sessions.losses());
+        Arc::new(VaultOrigin { store: Arc::clone(self), place, losses })
+    }
+
+    /// Keeps the token alive. Runs for ever.
+    pub async fn run(&self) {
+        self.sessions.run().await;
+    }
+
+    /// Revokes the broker's token, and with it whatever was minted under it.
+    ///
+    /// # Errors
+    /// When Vault did not confirm it.
+    pub async fn close(&self) -> Result<(), Fault> {
+        self.sessions.close().await
+    }
+
+    /// Why Vault as a whole can't be used now, as far as is known.
+    pub fn outage(&self) -> Option<Reason> {
+        self.client.outage()
+    }
+
+    /// The token for the encrypted state.
+    pub fn export_session(&self) -> Option<SecretValue> {
+        self.sessions.export()
+    }
+
+    /// Takes over the token of an earlier run, so that its leases live on.
+    ///
+    /// # Errors
+    /// When Vault does not accept it; the next call logs in.
+    pub async fn import_session(&self, record: &SecretValue) -> Result<(), Fault> {
+        self.sessions.import(record).await
+    }
+
+    /// Calls a path that mints or reads something.
+    ///
+    /// # Errors
+    /// Why Vault gives nothing.
+    pub(crate) async fn mint(
+        &self,
+        path: &str,
+        method: Method,
+        parameters: &[(&str, &str)],
+    ) -> Result<Value, Fault> {
+        let envelope = self.read(path, method, parameters).await?.0;
+        envelope.data.ok_or_else(|| Fault::new(Reason::Invalid, "Vault's answer has no data"))
+    }
+
+    async fn read(
+        &self,
+        path: &str,
+        method: Method,
+        parameters: &[(&str, &str)],
+    ) -> Result<(Envelope, Arc<Session>), Fault> {
+        let body = (method != Method::GET).then(|| {
+            let fields = parameters.iter().map(|(k, v)| ((*k).to_owned(), json!(v)));
+            Value::Object(fields.collect())
+        });
+        let query = if body.is_some() { &[] } else { parameters };
+        let call = |session: Arc<Session>| {
+            let (method, body) = (method.clone(), body.clone());
+            async move {
+                let call =
+                    Call { operation: "read", method, path, query, body, doing: Doing::Read };
+                self.client.call(&session.token, call).await
+            }
+        };
+        self.with_session(self.expected(path), call).await
+    }
+
+    /// Makes a call with the current token; if Vault refuses the token itself, once more with a
+    /// new one.
+    async fn with_session<T, F>(
+        &self,
+        ttl: Duration,
+        call: impl Fn(Arc<Session>) -> F,
+    ) -> Result<(T, Arc<Session>), Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let session = self.sessions.session(ttl).await?;
+        match call(Arc::clone(&session)).await {
+            Err(fault)
+                if fault.reason == Reason::Forbidden && self.sessions.is_lost(&session).await? =>
+            {
+                let session = self.sessions.session(ttl).await?;
+                Ok((call(Arc::clone(&session)).await?, session))
+            }
+            result => result.map(|value| (value, session)),
+        }
+    }
+
+    fn expected(&self, path: &str) -> Duration {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.get(path).copied().unwrap_or(EXPECTED_TTL)
+    }
+
+    fn expect(&self, path: &str, ttl: Duration) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.insert(path.to_owned(), ttl);
+    }
+}
+
+/// The origin of one secret.
+struct VaultOrigin {
+    store: Arc<VaultStore>,
+    place: VaultPath,
+    losses: Mutex<watch::Receiver<u64>>,
+}
+
+impl VaultOrigin {
+    fn path(&self) -> (String, Method, Vec<(&str, &str)>) {
+        match &self.place.engine {
+            VaultEngine::KvV1 { mount, path } => (format!("{mount}/{path}"), Method::GET, vec![]),
+            VaultEngine::KvV2 { mount, path } => {
+                (format!("{mount}/data/{path}"), Method::GET, vec![])
+            }
+            VaultEngine::Generic { path, method, parameters } => {
+                let method = match method {
+                    VaultMethod::Get => Method::GET,
+                    VaultMethod::Post => Method::POST,
+                };
+                let parameters = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                (path.clone(), method, parameters)
+            }
+        }
+    }
+
+    async fn lease(
+        &self,
+        operation: &'static str,
+        path: &str,
+        lease: &Lease,
+    ) -> Result<Envelope, Fault> {
+        let body = json!({ "lease_id": &*lease.id });
+        let call = |session: Arc<Session>| {
+            let body = Some(body.clone());
+            async move {
+                let call = Call {
+                    operation,
+                    method: Method::PUT,
+                    path,
+                    query: &[],
+                    body,
+                    doing: Doing::Lease,
+                };
+                self.store.client.call(&session.token, call).await
+            }
+        };
+        let envelope =
+            self.store.with_session(Duration::ZERO, call).await.map(|(envelope, _)| envelope);
+        if envelope.as_ref().is_err_and(|fault| fault.reason == Reason::LeaseLost) {
+            self.store.sessions.gone(&lease.id);
+        }
+        envelope
+    }
+}
+
+#[async_trait]
+impl Origin for VaultOrigin {
+    async fn fetch(&self) -> Result<Issued, Fault> {
+        let (path, method, parameters) = self.path();
+        let (envelope, session) = self.store.read(&path, method, &parameters).await?;
+        let mut issued = answer::issued(&self.place, envelope, self.store.clock.wall())?;
+        if let Lifetime::Leased { lease, ttl } = &issued.lifetime {
+            self.store.expect(&path, *ttl);
+            self.store.sessions.minted(Arc::clone(&lease.id), Arc::clone(&session));
+            issued.max_left = session.max_left(self.store.clock.now());
+        }
+        Ok(issued)
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Renewed, Fault> {
+        let envelope = self.lease("lease_renew", "sys/leases/renew", lease).await?;
+        Ok(Renewed {
+            ttl: Duration::from_secs(envelope.lease_duration),
+            renewable: envelope.renewable,
+            max_left: self.store.sessions.lease_max_left(&lease.id),
+        })
+    }
+
+    async fn revoke(&self, lease: &Lease) -> Result<(), Fault> {
+        match self.lease("lease_revoke", "sys/leases/revoke", lease).await {
+            Ok(_) => {}
+            Err(fault) if fault.reason == Reason::LeaseLost => {}
+            Err(fault) => return Err(fault),
+        }
+        self.store.sessions.gone(&lease.id);
+        Ok(())
+    }
+
+    async fn changed(&self) {
+        if self.losses.lock().await.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
