@@ -59,7 +59,7 @@ impl Check<'_> {
         let http = telemetry.http;
         let server = self.server(server, http);
         let tls = self.tls(server.as_ref().and_then(|s| s.listen).is_some(), tls);
-        let vault = self.vault(wants_vault, vault);
+        let vault = self.vault(wants_vault, vault, state.is_some());
         let secrets = self.secrets(&defaults, secrets);
         let policy = self.policy(policy, &secrets);
         let audit = self.audit(audit);

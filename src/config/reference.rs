@@ -51,7 +51,7 @@ impl<'a> Page<'a> {
             }
             writeln!(out)?;
         }
-        for (name, key, below) in below {
+        for (_, key, below) in below {
             let Some((path, schema)) = below else { continue };
             let mut schema = schema.clone();
             let own = text(key, "description");

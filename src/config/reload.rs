@@ -6,10 +6,14 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use futures_util::{
+    StreamExt,
+    stream::{BoxStream, poll_fn},
+};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
     io::AsyncReadExt,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
@@ -30,7 +34,7 @@ pub struct ConfigSource {
     path: PathBuf,
     env: Environment,
     text: Option<String>,
-    hangup: Signal,
+    hangups: BoxStream<'static, ()>,
     hints: watch::Receiver<()>,
     /// Held for as long as hints are wanted; `None` when the kernel gives no watch.
     _watcher: Option<RecommendedWatcher>,
@@ -52,11 +56,15 @@ impl ConfigSource {
     /// # Errors
     /// When no signal handler can be had. Without a watch on the file, it is looked at now and then.
     pub fn open(path: impl Into<PathBuf>, env: Environment) -> io::Result<Self> {
-        let path = path.into();
+        let mut hangup = signal(SignalKind::hangup())?;
+        let hangups = poll_fn(move |cx| hangup.poll_recv(cx)).boxed();
+        Ok(Self::over(path.into(), env, hangups))
+    }
+
+    fn over(path: PathBuf, env: Environment, hangups: BoxStream<'static, ()>) -> Self {
         let (hint, hints) = watch::channel(());
         let watcher = watch_directory(&path, hint);
-        let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { path, env, text: None, hangup, hints, _watcher: watcher, follows_file: true })
+        Self { path, env, text: None, hangups, hints, _watcher: watcher, follows_file: true }
     }
 
     /// Reads the file now.
@@ -79,7 +87,7 @@ impl ConfigSource {
         loop {
             let has_hints = self.follows_file && self.hints.has_changed().is_ok();
             tokio::select! {
-                _ = self.hangup.recv() => {
+                Some(()) = self.hangups.next() => {
                     let text = self.read().await;
                     return (Trigger::Hangup, self.parse(text));
                 }
@@ -156,6 +164,7 @@ fn watch_directory(path: &std::path::Path, hint: watch::Sender<()>) -> Option<Re
 mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
+    use futures_util::stream;
     use tokio::time::timeout;
 
     use super::*;
@@ -167,7 +176,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> ConfigSource {
-        ConfigSource::open(path, Box::new(|_| None)).unwrap()
+        ConfigSource::over(path.to_owned(), Box::new(|_| None), stream::pending().boxed())
     }
 
     async fn next(source: &mut ConfigSource) -> (Trigger, Result<Duration, Mistakes>) {
@@ -215,8 +224,7 @@ mod tests {
         fs::write(&path, format!("watch_file = false\n{}", config("1s"))).unwrap();
         let mut source = open(&path);
         source.load().await.unwrap();
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)
-            .unwrap();
+        source.hangups = stream::iter([()]).chain(stream::pending()).boxed();
         assert_eq!(next(&mut source).await, (Trigger::Hangup, Ok(Duration::from_secs(1))));
         fs::remove_file(&path).unwrap();
         let read = source.load().await.unwrap_err();

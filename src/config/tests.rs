@@ -100,7 +100,7 @@ log_format = "xml"
         "line 4: server.listen: `localhost`; expected an IP address and port, such as \"127.0.0.1:7443\"",
         "line 5: server.socket_mode: not permission bits; expected octal permission bits from \"0000\" to \"0777\"",
         "line 6: server.drain: `soon`; expected a time from 0s to 10m, such as \"30s\", \"5m\" or \"1h30m\"",
-        "line 8: server.limits.connections: `0`; expected a whole number from 1 to 65536",
+        "line 8: server.limits.connections: the number 0; expected a whole number from 1 to 65536",
         "line 10: vault.address: http:// to another machine, where tokens and secrets could be read on the way; expected https://, or allow_plaintext = true beside it",
         "line 12: vault.auth.method: `aproll`; expected one of `kubernetes`, `approle`, `jwt`, `cert`, `userpass`, `token`",
         "line 14: defaults.poll_interval: the number 5; expected a time from 1s to 1d, such as \"30s\", \"5m\" or \"1h30m\"",

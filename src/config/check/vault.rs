@@ -46,6 +46,7 @@ impl Check<'_> {
         &mut self,
         wanted_by: Option<String>,
         vault: Option<raw::Vault>,
+        keeps_state: bool,
     ) -> Option<Option<Vault>> {
         let key = Key::of("vault");
         let Some(vault) = vault else {
@@ -73,7 +74,7 @@ impl Check<'_> {
             timeout: vault.timeout.duration(),
             auth: auth?,
             budget: budget?,
-            revoke_on_exit: vault.revoke_on_exit,
+            revoke_on_exit: vault.revoke_on_exit.unwrap_or(!keeps_state),
         }))
     }
 

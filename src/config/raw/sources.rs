@@ -25,8 +25,9 @@ pub struct Vault {
     pub server_name: Option<String>,
     /// The time for one call.
     pub timeout: Span<{ secs(10) }, 100, { mins(5) }>,
-    /// Revoke leases and the token when the broker exits; leave it off to keep leases over a restart with `[state]`.
-    pub revoke_on_exit: bool,
+    /// Revoke leases and the token when the broker exits; `true` when absent, unless there is a `[state]` that
+    /// keeps them over a restart.
+    pub revoke_on_exit: Option<bool>,
     /// The login.
     pub auth: VaultAuth,
     /// How often it may be called.
