@@ -3,6 +3,8 @@
 //! Every check goes on after a mistake; a key that was refused while reading is not reported again
 //! as missing.
 
+#![expect(clippy::option_option, reason = "a key that is absent is not one that is wrong")]
+
 mod policy;
 mod secrets;
 mod server;
@@ -166,7 +168,6 @@ impl Check<'_> {
     }
 
     /// A path that may be absent; the outer `None` says that it was wrong.
-    #[expect(clippy::option_option, reason = "absent and wrong are different")]
     fn some_path(&mut self, key: &Key, value: Option<PathBuf>) -> Option<Option<PathBuf>> {
         if value.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             self.wrong(key.clone(), "an empty path", "expected the path of a file or directory");
@@ -230,17 +231,12 @@ impl Check<'_> {
             );
             return None;
         }
-        match (self.env)(variable).filter(|value| !value.is_empty()) {
-            Some(value) => Some(Credential::Value(SecretValue::new(value))),
-            None => {
-                self.wrong(
-                    key,
-                    "the variable is not set or empty",
-                    "set it in the broker's environment",
-                );
-                None
-            }
+        let value = (self.env)(variable).filter(|value| !value.is_empty());
+        if value.is_none() {
+            let accepted = "set it in the broker's environment";
+            self.wrong(key, "the variable is not set or empty", accepted);
         }
+        value.map(|value| Credential::Value(SecretValue::new(value)))
     }
 
     /// Reports the keys of a section that belong to other choices than the one that was made.

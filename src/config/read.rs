@@ -186,7 +186,7 @@ fn remove_at<'i>(
                 return Some((original.0.clone(), take_element(array, *index)?));
             }
             match array.get_mut(*index)?.get_mut() {
-                DeValue::Table(inner) => remove_at(inner, rest, &original.0, keys),
+                DeValue::Table(inner) => remove_at(inner, rest, original.0, keys),
                 _ => None,
             }
         }

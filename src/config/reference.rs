@@ -152,7 +152,9 @@ fn choices(key: &Value) -> Option<Vec<String>> {
     let any = key.get("anyOf").or_else(|| key.get("oneOf"))?.as_array()?;
     let names = any
         .iter()
-        .flat_map(|one| one.get("const").and_then(quoted).map(|n| vec![n]).or_else(|| choices(one)))
+        .filter_map(|one| {
+            one.get("const").and_then(quoted).map(|n| vec![n]).or_else(|| choices(one))
+        })
         .flatten()
         .collect::<Vec<_>>();
     (!names.is_empty()).then_some(names)

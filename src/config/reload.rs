@@ -1,6 +1,6 @@
 //! New configurations over time: from SIGHUP and from changes of the file.
 //!
-//! A change is found by comparing the text, so the swap of a ConfigMap's `..data` link, an editor's
+//! A change is found by comparing the text, so the swap of a config map's `..data` link, an editor's
 //! rename and a plain write are all the same; a slow look at the file makes up for lost events and
 //! for kernels without watches. A file with mistakes changes nothing.
 

@@ -49,7 +49,7 @@ impl<const D: u64, const MIN: u64, const MAX: u64> Default for Span<D, MIN, MAX>
 
 impl<'de, const D: u64, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<D, MIN, MAX> {
     fn deserialize<T: Deserializer<'de>>(from: T) -> Result<Self, T::Error> {
-        let text = Cow::<str>::deserialize(from).map_err(|e| expected(&e, Self::accepted()))?;
+        let text = Cow::<str>::deserialize(from).map_err(|e| expected(&e, &Self::accepted()))?;
         match millis(&text) {
             Some(ms) if (MIN..=MAX).contains(&ms) => Ok(Self(ms)),
             _ => {
@@ -112,7 +112,7 @@ impl<const D: u64, const MIN: u64, const MAX: u64> Default for Count<D, MIN, MAX
 
 impl<'de, const D: u64, const MIN: u64, const MAX: u64> Deserialize<'de> for Count<D, MIN, MAX> {
     fn deserialize<T: Deserializer<'de>>(from: T) -> Result<Self, T::Error> {
-        let n = i64::deserialize(from).map_err(|e| expected(&e, Self::accepted()))?;
+        let n = i64::deserialize(from).map_err(|e| expected(&e, &Self::accepted()))?;
         match u64::try_from(n) {
             Ok(n) if (MIN..=MAX).contains(&n) => Ok(Self(n)),
             _ => Err(de::Error::custom(format!("`{n}`, expected {}", Self::accepted()))),
@@ -148,7 +148,7 @@ pub struct Address(pub SocketAddr);
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<T: Deserializer<'de>>(from: T) -> Result<Self, T::Error> {
         let accepted = || "an IP address and port, such as \"127.0.0.1:7443\"".to_owned();
-        let text = Cow::<str>::deserialize(from).map_err(|e| expected(&e, accepted()))?;
+        let text = Cow::<str>::deserialize(from).map_err(|e| expected(&e, &accepted()))?;
         let wrong = |_| de::Error::custom(format!("{}, expected {}", quoted(&text), accepted()));
         text.parse().map(Self).map_err(wrong)
     }
@@ -169,7 +169,7 @@ impl JsonSchema for Address {
 }
 
 /// Keeps what a foreign message says was found, and says what we accept.
-fn expected<E: de::Error>(error: &impl fmt::Display, accepted: String) -> E {
+fn expected<E: de::Error>(error: &impl fmt::Display, accepted: &str) -> E {
     let error = error.to_string();
     let found = error.split(", expected ").next().unwrap_or_default();
     E::custom(format!("{found}, expected {accepted}"))
@@ -209,7 +209,7 @@ pub fn show(millis: u64) -> String {
     if millis == 0 {
         return "0s".to_owned();
     }
-    let whole = UNITS.iter().rev().find(|(_, scale)| millis % scale == 0);
+    let whole = UNITS.iter().rev().find(|(_, scale)| millis.is_multiple_of(*scale));
     whole.map_or_else(String::new, |(unit, scale)| format!("{}{unit}", millis / scale))
 }
 

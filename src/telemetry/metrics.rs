@@ -1,4 +1,4 @@
-//! The metrics: `secret_broker_<noun>_<unit>`, in the OpenMetrics text format.
+//! The metrics: `secret_broker_<noun>_<unit>`, in the `OpenMetrics` text format.
 //!
 //! What changes with time alone (seconds to an expiry) is computed at the scrape. Labels come from
 //! closed sets and from the catalogue, so their number is bounded.
@@ -173,7 +173,7 @@ impl Metrics {
         self.certificate_ends.get_or_create(&[("role", role.into())]).set(ends.as_second());
     }
 
-    /// All metrics as one page in the OpenMetrics text format.
+    /// All metrics as one page in the `OpenMetrics` text format.
     pub fn render(
         &self,
         now: Timestamp,

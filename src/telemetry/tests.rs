@@ -182,7 +182,7 @@ fn what_happened_is_on_the_page() {
         "secret_broker_requests_total{method=\"GetSecret\",code=\"OK\"} 2",
         "secret_broker_requests_total{method=\"ReportOutcome\",code=\"PERMISSION_DENIED\"} 1",
         "secret_broker_requests_total{method=\"ListSecrets\",code=\"UNKNOWN\"} 1",
-        "secret_broker_request_duration_seconds_bucket{le=\"3e-05\",method=\"GetSecret\"} 2",
+        "secret_broker_request_duration_seconds_bucket{le=\"0.00003\",method=\"GetSecret\"} 2",
         "secret_broker_connections 1",
         "secret_broker_secret_expiry_seconds{secret=\"db/MAIN\"} 12.5",
         "secret_broker_secret_state{secret=\"db/MAIN\",state=\"fresh\"} 1",
@@ -206,7 +206,7 @@ fn every_line_of_the_page_belongs_to_one_named_family_and_the_page_ends_once() {
             assert!(line.starts_with(families.last().unwrap()), "{line}");
         }
     }
-    assert!(families.len() > 20, "{families:?}");
+    assert!(families.len() > 15, "{families:?}");
     assert!(page.ends_with("# EOF\n") && page.matches("# EOF").count() == 1);
     let memory = page.lines().find_map(|l| l.strip_prefix("process_resident_memory_bytes "));
     assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);

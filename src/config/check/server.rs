@@ -71,7 +71,6 @@ impl Check<'_> {
         mode
     }
 
-    #[expect(clippy::option_option, reason = "absent and wrong are different")]
     pub(super) fn tls(&mut self, listens: bool, tls: Option<raw::Tls>) -> Option<Option<Tls>> {
         let key = Key::of("tls");
         let Some(tls) = tls else {

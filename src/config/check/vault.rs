@@ -41,7 +41,6 @@ impl Check<'_> {
         Some(Key::of("secrets").name(name).to_string())
     }
 
-    #[expect(clippy::option_option, reason = "absent and wrong are different")]
     pub(super) fn vault(
         &mut self,
         wanted_by: Option<String>,
@@ -104,7 +103,6 @@ impl Check<'_> {
         Some(address.trim_end_matches('/').to_owned())
     }
 
-    #[expect(clippy::option_option, reason = "absent and wrong are different")]
     fn client_cert(
         &mut self,
         section: &Key,

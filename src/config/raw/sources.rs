@@ -146,7 +146,7 @@ pub struct Secret {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Store {
-    /// HashiCorp Vault.
+    /// A Vault server.
     Vault,
     /// A `.env` file.
     Dotenv,
