@@ -30,9 +30,9 @@ struct Check<'a> {
 
 /// Checks a file that was read, and completes it to a configuration.
 pub(super) fn check(read: Read, origin: &str, env: Environment<'_>) -> Result<Checked, Mistakes> {
-    let Read { file, mistakes, lines } = read;
+    let Read { file, mistakes, lines, is_whole } = read;
     let mut check = Check { lines, env, mistakes, warnings: Vec::new() };
-    let config = check.file(file);
+    let config = if is_whole { check.file(file) } else { None };
     let Check { mut mistakes, warnings, .. } = check;
     match config {
         Some(config) if mistakes.is_empty() => Ok(Checked { config, warnings }),

@@ -10,6 +10,7 @@ pub mod raw;
 mod read;
 pub mod reference;
 pub mod reload;
+mod summary;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -19,6 +20,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 pub use catalogue::{Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath};
 pub use mistake::{Key, Mistake, Mistakes};
+pub use summary::{check_file, environment};
 pub use vault::{AuthMethod, Credential, Vault, VaultAuth};
 
 use crate::domain::{policy::Policy, secret::SecretName};

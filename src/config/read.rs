@@ -28,6 +28,8 @@ pub(super) struct Read {
     pub(super) file: raw::File,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) lines: Lines,
+    /// Whether all of the text is TOML; if not, what seems missing may only be unread.
+    pub(super) is_whole: bool,
 }
 
 /// Where keys stand in the text.
@@ -70,10 +72,13 @@ pub(super) fn read(text: &str) -> Read {
     let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut lines = Lines { starts, keys: BTreeMap::new(), refused: BTreeSet::new() };
     index(&Key::default(), table.get_ref(), &mut lines.keys);
-    let mut mistakes =
-        errors.iter().take(MAX_MISTAKES).map(|e| syntax(e, &lines)).collect::<Vec<_>>();
+    let mut mistakes = errors.iter().map(|error| syntax(error, &lines)).collect::<Vec<_>>();
+    // One slip makes the parser stumble on along its line.
+    mistakes.dedup_by_key(|mistake| mistake.line);
+    mistakes.truncate(MAX_MISTAKES);
+    let is_whole = mistakes.is_empty();
     let file = take(table, &mut lines, &mut mistakes);
-    Read { file, mistakes, lines }
+    Read { file, mistakes, lines, is_whole }
 }
 
 fn syntax(error: &toml::de::Error, lines: &Lines) -> Mistake {

@@ -36,7 +36,7 @@ fn the_smallest_file_has_the_documented_defaults() {
 fn the_example_has_no_mistake_no_warning_and_the_whole_catalogue() {
     let checked = parse(EXAMPLE).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(checked.warnings, vec![]);
-    let names = checked.config.secrets.keys().map(|n| n.as_str()).collect::<BTreeSet<_>>();
+    let names = checked.config.secrets.keys().map(SecretName::as_str).collect::<BTreeSet<_>>();
     let catalogue = [
         "POSTGRES_PASSWORD",
         "POSTGRES_READ_REPLICA_PASSWORD",
@@ -256,8 +256,8 @@ fn every_login_is_read() {
 
 #[test]
 fn the_limit_on_mistakes_ends_the_search() {
-    let many = (0..1000).map(|i| format!("unknown_{i} = 1\n")).collect::<String>();
-    let found = mistakes(&(many + &with("")));
+    let many = (0..1000).map(|i| format!("unknown_{i} = 1")).collect::<Vec<_>>().join("\n");
+    let found = mistakes(&format!("{many}\n{}", with("")));
     assert!((200..210).contains(&found.len()), "{}", found.len());
 }
 
@@ -282,4 +282,46 @@ fn the_committed_schema_is_current() {
 fn the_committed_reference_is_current() {
     let intro = include_str!("reference-intro.md");
     is_current("docs/configuration.md", &format!("{intro}\n{}", reference::reference().unwrap()));
+}
+
+#[test]
+fn a_file_damaged_in_any_line_is_refused_or_read_and_never_more() {
+    let lines = EXAMPLE.lines().collect::<Vec<_>>();
+    let mut refused = 0;
+    for (i, line) in lines.iter().enumerate() {
+        let key = line.split('=').next().unwrap_or_default();
+        for damaged in [
+            String::new(),
+            format!("{key}= 5"),
+            format!("{key}= ['x', {{ a = [[1]] }}]"),
+            format!("{key}= {{ x.y = 1979-05-27 }}"),
+            format!("[{line}"),
+            format!("{line}\n{line}"),
+            line.chars().rev().collect(),
+        ] {
+            let mut text = lines.clone();
+            text[i] = &damaged;
+            if let Err(found) = parse(&text.join("\n")) {
+                refused += 1;
+                assert!(!found.all.is_empty(), "{damaged}");
+                let places = found.all.iter().map(|m| (m.line, &m.key, &m.found));
+                let distinct = places.clone().collect::<BTreeSet<_>>();
+                assert_eq!(places.count(), distinct.len(), "told twice: {found}");
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+#[test]
+fn a_check_tells_a_summary_or_all_mistakes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/secret-broker.toml");
+    let summary = check_file(&path).unwrap();
+    assert!(
+        summary.contains("secrets: 9, 1 from directory, 1 from dotenv, 7 from vault"),
+        "{summary}"
+    );
+    assert!(summary.contains("mTLS on 127.0.0.1:7443"), "{summary}");
+    let missing = check_file(Path::new("/nonexistent/x.toml")).unwrap_err();
+    assert!(missing.starts_with("/nonexistent/x.toml: "), "{missing}");
 }

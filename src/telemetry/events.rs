@@ -90,7 +90,7 @@ impl LeaseRevoked<'_> {
         match result {
             Ok(()) => tracing::info!(%secret, "lease revoked"),
             Err(fault) => {
-                tracing::warn!(%secret, reason, detail = %fault.detail, "revocation failed")
+                tracing::warn!(%secret, reason, detail = %fault.detail, "revocation failed");
             }
         }
     }
