@@ -13,13 +13,10 @@ use prometheus_client::{
 };
 
 use super::{process::Process, requests::Method, requests::Requests};
-use crate::{
-    broker::observe::Observer,
-    domain::{
-        life::{Change, State, View},
-        secret::{Generation, SecretName},
-        time::Moment,
-    },
+use crate::domain::{
+    life::{State, View},
+    secret::SecretName,
+    time::Moment,
 };
 
 pub(super) type Label = Cow<'static, str>;
@@ -34,12 +31,12 @@ const PREFIX: &str = "secret_broker";
 pub struct Metrics {
     registry: Registry,
     requests: Requests,
-    hits: Counter,
-    misses: Counter,
-    joined: Counter,
-    stale_serves: Counter,
-    overruns: Counter,
-    changes: Counters<2>,
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) joined: Counter,
+    pub(super) stale_serves: Counter,
+    pub(super) overruns: Counter,
+    pub(super) changes: Counters<2>,
     watch_lag: Histogram,
     watches: Gauge,
     connections: Gauge,
@@ -227,36 +224,6 @@ impl Metrics {
 /// The certificates whose end is measured.
 pub(super) const ROLES: [&str; 3] = ["server", "authority", "vault_client"];
 
-impl Observer for Metrics {
-    #[inline]
-    fn hit(&self) {
-        self.hits.inc();
-    }
-
-    fn missed(&self) {
-        self.misses.inc();
-    }
-
-    fn joined(&self) {
-        self.joined.inc();
-    }
-
-    fn stale_served(&self) {
-        self.stale_serves.inc();
-    }
-
-    fn changed(&self, secret: &SecretName, change: Change, generation: Generation) {
-        let name = change_name(change);
-        let labels = [("secret", secret.as_str().to_owned().into()), ("change", name.into())];
-        self.changes.get_or_create(&labels).inc();
-        tracing::info!(%secret, change = name, generation = generation.0, "secret changed");
-    }
-
-    fn watch_overrun(&self) {
-        self.overruns.inc();
-    }
-}
-
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
@@ -296,16 +263,5 @@ pub(super) const fn state_name(state: State) -> &'static str {
         State::Stale => "stale",
         State::Expired => "expired",
         State::Revoked => "revoked",
-    }
-}
-
-const fn change_name(change: Change) -> &'static str {
-    match change {
-        Change::Rotated => "rotated",
-        Change::Renewed => "renewed",
-        Change::Expiring => "expiring",
-        Change::Stale => "stale",
-        Change::Recovered => "recovered",
-        Change::Revoked => "revoked",
     }
 }

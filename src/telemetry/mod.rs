@@ -7,6 +7,7 @@ pub mod events;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+mod observer;
 pub mod origin;
 pub mod panics;
 mod process;
