@@ -7,6 +7,7 @@
 mod inbox;
 pub mod keeper;
 pub mod kept;
+pub mod observe;
 pub mod ports;
 pub mod service;
 pub mod snapshot;

@@ -1,15 +1,32 @@
 //! What the broker is told to do: one TOML file, read once, checked whole.
 //!
-//! The types here are valid by construction; [`raw`] is what people write.
+//! The types here are valid by construction; [`raw`] is what people write. [`Config::parse`] turns
+//! the one into the other and reports every mistake at once, never with a credential's value.
+
+mod catalogue;
+mod check;
+mod mistake;
+pub mod raw;
+mod read;
+pub mod reference;
+pub mod reload;
+mod summary;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod vault;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::domain::{
-    budget::BudgetTerms,
-    life::Terms,
-    policy::Policy,
-    secret::{SecretName, SecretValue},
-};
+pub use catalogue::{Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath};
+pub use mistake::{Key, Mistake, Mistakes};
+pub use summary::{check_file, environment};
+pub use vault::{AuthMethod, Credential, Vault, VaultAuth};
+
+use crate::domain::{policy::Policy, secret::SecretName};
+
+/// Reads a variable of the environment; injected, so that tests bring their own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -32,6 +49,26 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Reload when the configuration file changes, not on SIGHUP alone.
     pub watch_file: bool,
+}
+
+/// A configuration without mistakes, and what is nevertheless odd about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Mistake>,
+}
+
+impl Config {
+    /// Reads a whole TOML file. `origin` is its name in messages.
+    ///
+    /// # Errors
+    /// All mistakes of the file at once, in the order of their lines.
+    pub fn parse(text: &str, origin: &str, env: Environment<'_>) -> Result<Checked, Mistakes> {
+        let read = read::read(text);
+        check::check(read, origin, env)
+    }
 }
 
 /// Where and how calls are served.
@@ -120,193 +157,6 @@ pub enum Tls {
         /// How long certificates live; they are replaced at two thirds.
         ttl: Duration,
     },
-}
-
-/// A Vault server and how to log in to it.
-#[derive(Debug)]
-pub struct Vault {
-    /// Its base address, `https://host:port`.
-    pub address: String,
-    /// The namespace of all calls.
-    pub namespace: Option<String>,
-    /// Authorities of its certificate; the system's when absent.
-    pub ca: Option<PathBuf>,
-    /// A client certificate and its key.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// The name that its certificate has to carry, if not the address's.
-    pub server_name: Option<String>,
-    /// The time for one call.
-    pub timeout: Duration,
-    /// The login.
-    pub auth: VaultAuth,
-    /// How often it may be called.
-    pub budget: BudgetTerms,
-    /// Revoke leases and the token when the broker exits.
-    pub revoke_on_exit: bool,
-}
-
-/// A way to log in to Vault.
-#[derive(Debug)]
-pub struct VaultAuth {
-    /// The mount of the auth method, such as `kubernetes`.
-    pub mount: String,
-    /// The method and what it needs.
-    pub method: AuthMethod,
-}
-
-/// What an auth method needs. Files are read anew at each login.
-#[derive(Debug)]
-pub enum AuthMethod {
-    /// A Kubernetes service account's token.
-    Kubernetes {
-        /// The role.
-        role: String,
-        /// The token's file.
-        token_file: PathBuf,
-    },
-    /// A role id and a secret id.
-    AppRole {
-        /// The role id.
-        role_id: Credential,
-        /// The secret id.
-        secret_id: Credential,
-        /// Whether the secret id is a response-wrapping token that holds it.
-        wrapped: bool,
-    },
-    /// A JSON web token.
-    Jwt {
-        /// The role.
-        role: String,
-        /// The token's file.
-        token_file: PathBuf,
-    },
-    /// The client certificate of the connection.
-    Cert {
-        /// The certificate role; any that matches when absent.
-        name: Option<String>,
-    },
-    /// A user name and password.
-    Userpass {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: Credential,
-    },
-    /// A token from elsewhere.
-    Token {
-        /// The token.
-        token: Credential,
-    },
-}
-
-/// Where a credential for a login is read from.
-#[derive(Debug)]
-pub enum Credential {
-    /// A file, read anew each time, without surrounding white space.
-    File(PathBuf),
-    /// An environment variable of the broker, taken at start.
-    Value(SecretValue),
-}
-
-/// One secret of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secret {
-    /// The category, such as `database`.
-    pub category: String,
-    /// Where it comes from.
-    pub origin: SecretOrigin,
-    /// How it is kept.
-    pub terms: Terms,
-}
-
-/// Where a secret comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretOrigin {
-    /// Vault.
-    Vault(VaultPath),
-    /// Keys of a `.env` file.
-    Dotenv {
-        /// The file.
-        file: PathBuf,
-        /// The key to read for each field of the secret.
-        fields: BTreeMap<String, String>,
-    },
-    /// Files of a directory: Docker secrets or a mounted Kubernetes Secret.
-    Directory {
-        /// The directory.
-        directory: PathBuf,
-        /// The file to read for each field of the secret.
-        fields: BTreeMap<String, String>,
-    },
-    /// Generated values with leases, for development.
-    Memory {
-        /// The fields and what is generated for each.
-        fields: BTreeMap<String, Generator>,
-        /// The lease's time; without a lease when absent.
-        ttl: Option<Duration>,
-        /// The most that renewals can carry it.
-        max_ttl: Option<Duration>,
-    },
-}
-
-/// What the memory store generates for a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Generator {
-    /// This text.
-    Literal(String),
-    /// This prefix and a random suffix of this many characters.
-    Random {
-        /// The prefix.
-        prefix: String,
-        /// Random characters after it.
-        length: usize,
-    },
-}
-
-/// A place in Vault and how to read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VaultPath {
-    /// The engine, which says how the answer is read.
-    pub engine: VaultEngine,
-    /// Our field names and the keys of the answer's data they come from; all keys as they are when empty.
-    pub fields: BTreeMap<String, String>,
-}
-
-/// How a path of Vault is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VaultEngine {
-    /// A key-value engine of version 1.
-    KvV1 {
-        /// The mount.
-        mount: String,
-        /// The path below it.
-        path: String,
-    },
-    /// A key-value engine of version 2.
-    KvV2 {
-        /// The mount.
-        mount: String,
-        /// The path below it.
-        path: String,
-    },
-    /// Any other engine: the path is called and the lifetime read from the answer.
-    Generic {
-        /// The whole path, such as `database/creds/app`.
-        path: String,
-        /// The HTTP method.
-        method: VaultMethod,
-        /// Parameters: the query of a GET, the body of a POST.
-        parameters: BTreeMap<String, String>,
-    },
-}
-
-/// The method of a generic Vault call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VaultMethod {
-    /// Read.
-    Get,
-    /// Write.
-    Post,
 }
 
 /// Where audit records go.
