@@ -1,3 +1,127 @@
 //! The composition root: the only place that constructs adapters and spawns long tasks.
 
+mod certificates;
 pub mod clock;
+pub mod running;
+mod stores;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::running::Running;
+use crate::{
+    cli::{self, Args, Command, Console, failure},
+    config::{self, Mistakes, reference, reload::ConfigSource},
+    store::vault::SetupError,
+    telemetry::logs::InvalidFilter,
+    tls::{self, TlsError},
+};
+
+/// Why the broker can't start. The message says what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Configuration(Mistakes),
+    /// The log filter is not one.
+    #[error("telemetry.log_filter: {0}")]
+    Log(#[from] InvalidFilter),
+    /// Certificates can't be had.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+    /// Vault can't be set up as configured.
+    #[error("{0}")]
+    Vault(#[from] SetupError),
+    /// Certificates are to come from Vault, and there is none.
+    #[error("tls.source is \"vault-pki\", which needs a [vault] section")]
+    NoVault,
+    /// The audit log can't be opened.
+    #[error("audit: {0}")]
+    Audit(#[from] crate::audit::AuditError),
+    /// An address or a socket can't be listened on.
+    #[error("{setting}: can't listen on {address}: {source}")]
+    Listen {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address or path.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The reflection service can't be built.
+    #[error("the contract's descriptors can't be read")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    /// The system refuses something that every process needs.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// The whole program: the command line in, the exit code out.
+pub fn main() -> ExitCode {
+    let Args { command } = Args::parse();
+    // One thread: the sidecar shares its pod's cores with an application, and one is enough.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, failure::OTHER),
+    };
+    // Only a second provider could refuse this, and there is none.
+    let _ = tls::provider().as_ref().clone().install_default();
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => ended(serve(args.config).await),
+            Command::Schema => print(&reference::schema()),
+            Command::Client(command) => {
+                let (mut out, mut err) = (io::stdout(), io::stderr());
+                let mut console = Console::of_process(&mut out, &mut err);
+                ExitCode::from(cli::run(command, &mut console, config::check_file).await)
+            }
+            Command::Dev(_) => ExitCode::FAILURE,
+        }
+    })
+}
+
+async fn serve(path: PathBuf) -> Result<(), StartError> {
+    let environment = Box::new(|name: &str| config::environment(name));
+    let mut source = ConfigSource::open(path, environment)?;
+    let checked = source.load().await.map_err(StartError::Configuration)?;
+    let running = Running::start(checked).await?;
+    running.serve(&mut source, stopped()?).await;
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn ended(result: Result<(), StartError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::Configuration(_)) => complain(&error, failure::USAGE),
+        Err(error) => complain(&error, failure::OTHER),
+    }
+}
+
+/// Says on standard error why the program ends; a closed one is nobody's failure.
+fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "secret-broker: {error}");
+    ExitCode::from(code)
+}
+
+fn print(json: &serde_json::Value) -> ExitCode {
+    let printed = serde_json::to_writer_pretty(io::stdout(), json).is_ok();
+    if printed && writeln!(io::stdout()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -7,6 +7,7 @@ use tokio::{sync::broadcast, time::sleep};
 
 use super::{
     kept::Kept,
+    observe::Observer,
     ports::{Clock, Origin},
     snapshot::Snapshot,
     watch::Notice,
@@ -33,6 +34,7 @@ pub(super) struct Keeper {
     pub(super) sequence: u64,
     pub(super) generation: Generation,
     pub(super) dirty: Arc<tokio::sync::Notify>,
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 /// How a call ended.
@@ -129,6 +131,7 @@ impl Keeper {
                 self.kept.publish(Snapshot::new(view, sequence, (now, self.clock.wall())));
                 self.dirty.notify_one();
                 if let Some(change) = change {
+                    self.observer.changed(self.kept.name(), change, self.generation);
                     // Nobody may be watching.
                     let kept = Arc::clone(&self.kept);
                     let _ = self.notices.send(Notice::Changed { kept, change, sequence });

@@ -149,6 +149,16 @@ impl Kept {
         self.published.send_replace(WITHDRAWN);
     }
 
+    /// Tells of each new snapshot.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Waits until its keeper has left and revoked what it had to.
+    pub(super) async fn left(&self) {
+        let _ = self.published.subscribe().wait_for(|sequence| *sequence == WITHDRAWN).await;
+    }
+
     /// Whether its keeper has left.
     pub fn is_withdrawn(&self) -> bool {
         *self.published.borrow() == WITHDRAWN

@@ -3,6 +3,8 @@
 //! Calls to stores are observed by decorating [`Origin`](super::ports::Origin), not here. All
 //! methods are called on the way of a request: they must not block.
 
+use std::time::Duration;
+
 use crate::domain::{
     life::Change,
     secret::{Generation, SecretName},
@@ -27,6 +29,72 @@ pub trait Observer: Send + Sync {
 
     /// A watch fell so far behind that it has to compare all it watches.
     fn watch_overrun(&self) {}
+
+    /// A call was answered, with the number of its gRPC status code.
+    fn answered(&self, _method: Method, _code: usize, _took: Duration) {}
+
+    /// Something that is counted while it lasts began or ended.
+    fn lasting(&self, _what: Lasting, _begins: bool) {}
+
+    /// A change reached one watcher this long after it was published.
+    fn delivered(&self, _lag: Duration) {}
+
+    /// A connection was closed before it had an identity, or because a limit was reached.
+    fn refused(&self, _why: Refused) {}
+}
+
+/// A method of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `GetSecret`.
+    GetSecret,
+    /// `BatchGetSecrets`.
+    BatchGetSecrets,
+    /// `ListSecrets`.
+    ListSecrets,
+    /// `WatchSecrets`; its time is that of the call's start.
+    WatchSecrets,
+    /// `ReportOutcome`.
+    ReportOutcome,
+}
+
+/// What is counted while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// An authenticated connection.
+    Connection,
+    /// A watch stream.
+    Watch,
+}
+
+/// Why a connection was closed before it was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// `server.limits.connections` is reached.
+    Limit,
+    /// The TLS handshake failed: no certificate, or none that is trusted.
+    Handshake,
+    /// The peer was silent for too long.
+    Silent,
+    /// The certificate names no workload.
+    Identity,
+}
+
+/// Counts something for as long as it is held.
+pub struct Lasts(std::sync::Arc<dyn Observer>, Lasting);
+
+impl Lasts {
+    /// Begins to count.
+    pub fn begin(observer: std::sync::Arc<dyn Observer>, what: Lasting) -> Self {
+        observer.lasting(what, true);
+        Self(observer, what)
+    }
+}
+
+impl Drop for Lasts {
+    fn drop(&mut self) {
+        self.0.lasting(self.1, false);
+    }
 }
 
 /// Listens to nothing.

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     keeper::Keeper,
     kept::Kept,
+    observe::Observer,
     ports::{Clock, Origin},
     snapshot::{Shared, Snapshot},
     watch::{BACKLOG, Notice, Scope, Watch},
@@ -57,6 +58,7 @@ pub struct Broker {
     notices: broadcast::Sender<Notice>,
     keepers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
     dirty: Arc<Notify>,
+    observer: Arc<dyn Observer>,
 }
 
 /// Runs the keepers.
@@ -82,7 +84,12 @@ impl Keepers {
 impl Broker {
     /// A broker of at most `capacity` live secrets, with an empty catalogue. `seed` makes its
     /// jitter differ from that of other pods.
-    pub fn new(clock: Arc<dyn Clock>, capacity: u64, seed: u64) -> (Arc<Self>, Keepers) {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        capacity: u64,
+        seed: u64,
+    ) -> (Arc<Self>, Keepers) {
         let (keepers, running) = mpsc::unbounded_channel();
         let broker = Self {
             catalogue: ArcSwap::default(),
@@ -96,6 +103,7 @@ impl Broker {
             notices: broadcast::Sender::new(BACKLOG),
             keepers,
             dirty: Arc::default(),
+            observer,
         };
         (Arc::new(broker), Keepers(running))
     }
@@ -171,6 +179,16 @@ impl Broker {
         &self.clock
     }
 
+    /// Who hears what happens.
+    pub fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
+    }
+
+    /// Ends all watches, so that their connections can drain.
+    pub fn end_watches(&self) {
+        let _ = self.notices.send(Notice::Stopped);
+    }
+
     /// Waits until something worth saving changed. Cancel safe.
     pub async fn changed(&self) {
         self.dirty.notified().await;
@@ -183,6 +201,18 @@ impl Broker {
             if let Some(kept) = self.alive.get(name).await {
                 kept.inbox.stop(revoke);
             }
+        }
+    }
+
+    /// The secrets that are alive.
+    pub fn alive(&self) -> Vec<Arc<Kept>> {
+        self.alive.iter().map(|(_, kept)| kept).collect()
+    }
+
+    /// Waits until every keeper has left.
+    pub async fn stopped(&self) {
+        for kept in self.alive() {
+            kept.left().await;
         }
     }
 
@@ -226,6 +256,7 @@ impl Broker {
             sequence: 0,
             generation: Generation(0),
             dirty: Arc::clone(&self.dirty),
+            observer: Arc::clone(&self.observer),
         };
         let first = restored.map(|(held, overlaps)| Event::Restored(held, overlaps));
         // Fails only when the runner is gone, and then nobody serves either.

@@ -1,6 +1,6 @@
 //! What readers see of a secret: an immutable picture, replaced whole at each change.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use jiff::{SignedDuration, Timestamp};
@@ -56,9 +56,9 @@ impl Snapshot {
         self.view.held.as_ref().map_or(Generation(0), |held| held.generation)
     }
 
-    /// The whole seconds that went by since publication.
-    pub fn age_secs(&self, now: Moment) -> u64 {
-        (now - self.published.0).as_secs()
+    /// The time that went by since publication.
+    pub fn age(&self, now: Moment) -> Duration {
+        now - self.published.0
     }
 
     /// The wall clock's reading for a moment, as seen when this snapshot was published.

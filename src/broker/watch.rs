@@ -22,6 +22,7 @@ pub(super) enum Notice {
     Changed { kept: Arc<Kept>, change: Change, sequence: u64 },
     Withdrawn(Arc<Kept>),
     Catalogue,
+    Stopped,
 }
 
 /// Which secrets a watch is for. It is asked anew whenever the configuration changes.
@@ -92,8 +93,10 @@ impl Watch {
                     }
                 }
                 Ok(Notice::Withdrawn(kept)) => self.forget(&kept),
+                Ok(Notice::Stopped) => return None,
                 Ok(Notice::Catalogue) => self.enlist().await,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.broker.observer().watch_overrun();
                     self.enlist().await;
                     self.compare();
                 }

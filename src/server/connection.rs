@@ -123,12 +123,17 @@ pub(super) async fn serve(
     // A connection that breaks is its peer's affair.
     tokio::select! {
         _ = &mut http => return,
-        _ = terms.shutdown.wait_for(|stop| *stop) => {}
+        () = stopped(&mut terms.shutdown) => {}
         () = silent => {}
         () = distrusted => tracing::info!("a connection is ended: its peer is trusted no more"),
     }
     http.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(terms.drain, http).await;
+}
+
+/// Waits until the broker stops.
+pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {

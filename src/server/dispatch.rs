@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Service, util::BoxCloneSyncService};
 
+use crate::broker::observe::Method;
+
 use super::{
     calls::Calls,
     edge::Edge,
@@ -93,8 +95,13 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match service {
             Some((SERVICE_NAME, "GetSecret")) => self.get_secret(request),
-            Some((SERVICE_NAME, "WatchSecrets")) => other(self.broker.clone().call(request)),
-            Some((SERVICE_NAME, _)) => self.unary(request),
+            Some((SERVICE_NAME, "WatchSecrets")) => {
+                let call = self.broker.clone().call(request);
+                self.observed(Method::WatchSecrets, async move { call.await.map(wrap) })
+            }
+            Some((SERVICE_NAME, "BatchGetSecrets")) => self.unary(Method::BatchGetSecrets, request),
+            Some((SERVICE_NAME, "ListSecrets")) => self.unary(Method::ListSecrets, request),
+            Some((SERVICE_NAME, "ReportOutcome")) => self.unary(Method::ReportOutcome, request),
             Some(("grpc.health.v1.Health", _)) => other(self.services.health.clone().call(request)),
             Some(("grpc.reflection.v1.ServerReflection", _)) => match &self.services.reflection {
                 Some(reflection) => other(reflection.clone().call(request)),
@@ -118,7 +125,7 @@ impl Connection {
             let rendering = calls.edge.get(&calls.caller, &asked.name, deadline).await?;
             Ok(Reply::frame(rendering.reply.clone()))
         };
-        Box::pin(async move {
+        self.observed(Method::GetSecret, async move {
             let refusal = match timeout(bound, call).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(refusal)) => refusal,
@@ -130,14 +137,33 @@ impl Connection {
 
     /// Bounds the whole call, so that a request that arrives byte by byte ends too. The timer is
     /// armed only if the call has to wait.
-    fn unary(&self, request: Request<Incoming>) -> Answer {
+    fn unary(&self, method: Method, request: Request<Incoming>) -> Answer {
         let bound = self.services.edge.limits.deadline;
         let call = self.broker.clone().call(request);
-        Box::pin(async move {
+        self.observed(method, async move {
             match timeout(bound, call).await {
-                Ok(response) => response.map(|response| response.map(Reply::Other)),
+                Ok(response) => response.map(wrap),
                 Err(_) => Ok(Reply::status(Refusal::deadline().into())),
             }
+        })
+    }
+
+    /// Counts a call with its outcome and its time.
+    fn observed(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static,
+    ) -> Answer {
+        let broker = Arc::clone(&self.services.edge.broker);
+        Box::pin(async move {
+            let start = broker.clock().now();
+            let response = call.await?;
+            let took = broker.clock().now() - start;
+            // Failures carry their status in the headers: such replies have no body.
+            let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
+            let code = status.and_then(|status| status.parse().ok()).unwrap_or(0);
+            broker.observer().answered(method, code, took);
+            Ok(response)
         })
     }
 
@@ -156,5 +182,9 @@ fn answer(response: Response<Reply>) -> Answer {
 fn other(
     call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 ) -> Answer {
-    Box::pin(async move { call.await.map(|response| response.map(Reply::Other)) })
+    Box::pin(async move { call.await.map(wrap) })
+}
+
+fn wrap(response: Response<Body>) -> Response<Reply> {
+    response.map(Reply::Other)
 }

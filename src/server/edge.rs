@@ -136,9 +136,15 @@ impl Edge {
 
     async fn live(&self, kept: &Arc<Kept>, deadline: Duration) -> Result<Shared, Refusal> {
         let snapshot = kept.snapshot();
+        let observer = self.broker.observer();
         if snapshot.live(kept.now()).is_some() {
+            observer.hit();
+            if snapshot.view.stale_since.is_some() {
+                observer.stale_served();
+            }
             return Ok(snapshot);
         }
+        observer.missed();
         let Ok(_waiting) = self.waiting.try_acquire() else {
             return Err(Refusal::limit("server.limits.waiting_calls"));
         };

@@ -8,10 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -28,7 +25,10 @@ use super::{
     dispatch::Services,
 };
 use crate::{
-    broker::ports::Clock,
+    broker::{
+        observe::{Lasting, Lasts, Observer, Refused},
+        ports::Clock,
+    },
     config::Limits,
     domain::workload::Workload,
     identity::{self, certificate},
@@ -52,17 +52,6 @@ impl Caller {
     }
 }
 
-/// What happened to connections, counted since the start.
-#[derive(Debug, Default)]
-pub struct Connections {
-    /// Open and authenticated.
-    pub open: AtomicUsize,
-    /// Closed because `server.limits.connections` was reached.
-    pub refused: AtomicUsize,
-    /// Closed before they had an identity: silent, broken, or not trusted.
-    pub unauthenticated: AtomicUsize,
-}
-
 /// Accepts connections and serves them.
 pub struct Listener {
     services: Services,
@@ -70,7 +59,7 @@ pub struct Listener {
     drain: Duration,
     clock: Arc<dyn Clock>,
     places: Arc<Semaphore>,
-    counts: Arc<Connections>,
+    observer: Arc<dyn Observer>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -81,11 +70,11 @@ impl Listener {
         limits: Limits,
         drain: Duration,
         clock: Arc<dyn Clock>,
-        counts: Arc<Connections>,
+        observer: Arc<dyn Observer>,
         shutdown: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(limits.connections));
-        Arc::new(Self { services, limits, drain, clock, places, counts, shutdown })
+        Arc::new(Self { services, limits, drain, clock, places, observer, shutdown })
     }
 
     /// Serves mTLS on a socket until shutdown, and returns when every connection is done.
@@ -114,7 +103,7 @@ impl Listener {
         let mut shutdown = self.shutdown.clone();
         loop {
             tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = connection::stopped(&mut shutdown) => break,
                 Some(_) = tasks.join_next() => {}
                 accepted = accept() => match accepted {
                     Ok(stream) => {
@@ -145,14 +134,24 @@ impl Listener {
         };
         let stream = match timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.unauthenticated(Some(address), &error.to_string()),
-            Err(_) => return self.unauthenticated(Some(address), "no TLS handshake in time"),
+            Ok(Err(error)) => {
+                return self.unauthenticated(Some(address), Refused::Handshake, &error.to_string());
+            }
+            Err(_) => {
+                return self.unauthenticated(
+                    Some(address),
+                    Refused::Silent,
+                    "no TLS handshake in time",
+                );
+            }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let leaf = chain.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
         let peer = match certificate::peer(leaf) {
             Ok(peer) => peer,
-            Err(error) => return self.unauthenticated(Some(address), &error.to_string()),
+            Err(error) => {
+                return self.unauthenticated(Some(address), Refused::Identity, &error.to_string());
+            }
         };
         let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
         let trust = Trust { tls, chain, ends_at: peer.not_after };
@@ -164,7 +163,7 @@ impl Listener {
             Ok(credentials) => {
                 self.serve(stream, &identity::unix_peer(&credentials), None, spoke).await;
             }
-            Err(error) => self.unauthenticated(None, &error.to_string()),
+            Err(error) => self.unauthenticated(None, Refused::Identity, &error.to_string()),
         }
     }
 
@@ -176,11 +175,11 @@ impl Listener {
         spoke: Spoke,
     ) {
         let Some(_place) = self.place() else {
-            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            self.observer.refused(Refused::Limit);
             tracing::warn!(caller = %workload, "server.limits.connections is reached");
             return;
         };
-        let _open = Open::count(&self.counts.open);
+        let _lasts = Lasts::begin(Arc::clone(&self.observer), Lasting::Connection);
         let caller = Arc::new(Caller::new(workload));
         let services = self.services.connect(caller);
         let terms = connection::Terms {
@@ -196,8 +195,8 @@ impl Listener {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    fn unauthenticated(&self, address: Option<SocketAddr>, why: &str) {
-        self.counts.unauthenticated.fetch_add(1, Ordering::Relaxed);
+    fn unauthenticated(&self, address: Option<SocketAddr>, kind: Refused, why: &str) {
+        self.observer.refused(kind);
         let address = address.map(|a| a.to_string()).unwrap_or_default();
         tracing::info!(peer = address, why, "a connection was refused");
     }
@@ -226,21 +225,5 @@ impl Newcomers {
                 oldest.abort();
             }
         }
-    }
-}
-
-/// Counts an open connection for as long as it lives.
-struct Open<'a>(&'a AtomicUsize);
-
-impl<'a> Open<'a> {
-    fn count(open: &'a AtomicUsize) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(open)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     broker::{
         Kept,
+        observe::{Lasting, Lasts},
         snapshot::Shared,
         watch::{Occurrence, Scope, Watch},
     },
@@ -39,6 +40,7 @@ pub(super) struct Watching {
     watch: Watch,
     first: Option<WatchSecretsResponse>,
     _place: OwnedSemaphorePermit,
+    _lasts: Lasts,
 }
 
 /// Covers what the caller named, or everything, as far as it may watch it.
@@ -83,7 +85,8 @@ impl Watching {
                 Err(refusal) => first.unavailable.push(refusal.into_result(name.to_owned())),
             }
         }
-        Ok(Self { calls, watch, first: Some(first), _place: place })
+        let _lasts = Lasts::begin(Arc::clone(calls.edge.broker.observer()), Lasting::Watch);
+        Ok(Self { calls, watch, first: Some(first), _place: place, _lasts })
     }
 
     /// The stream of messages; ends when the broker stops.
@@ -133,6 +136,7 @@ impl Watching {
             return Ok(None);
         }
         let rendering = self.calls.edge.release(&self.calls.caller, Verb::Watch, kept, state)?;
+        self.calls.edge.broker.observer().delivered(state.age(kept.now()));
         update.secrets.push(EncodedSecret(rendering.secret.clone()));
         Ok(Some(update))
     }

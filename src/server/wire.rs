@@ -80,7 +80,7 @@ mod tag {
 /// The state of a live secret, encoded; `None` when it has no value to serve at `now`.
 pub(super) fn rendered(kept: &Kept, snapshot: &Snapshot, now: Moment) -> Option<Arc<Rendering>> {
     let held = snapshot.live(now)?;
-    let second = snapshot.age_secs(now);
+    let second = snapshot.age(now).as_secs();
     if let Some(rendering) = &*snapshot.rendering.load()
         && rendering.second == second
     {

@@ -3,7 +3,7 @@
 //! What changes with time alone (seconds to an expiry) is computed at the scrape. Labels come from
 //! closed sets and from the catalogue, so their number is bounded.
 
-use std::{borrow::Cow, sync::atomic::AtomicU64, time::Duration};
+use std::{borrow::Cow, sync::atomic::AtomicU64};
 
 use jiff::Timestamp;
 use prometheus_client::{
@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{process::Process, requests::Method, requests::Requests};
+use super::{process::Process, requests::Requests};
 use crate::domain::{
     life::{State, View},
     secret::SecretName,
@@ -30,16 +30,16 @@ const PREFIX: &str = "secret_broker";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Requests,
+    pub(super) requests: Requests,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
     pub(super) joined: Counter,
     pub(super) stale_serves: Counter,
     pub(super) overruns: Counter,
     pub(super) changes: Counters<2>,
-    watch_lag: Histogram,
-    watches: Gauge,
-    connections: Gauge,
+    pub(super) watch_lag: Histogram,
+    pub(super) watches: Gauge,
+    pub(super) connections: Gauge,
     certificate_ends: Family<[(&'static str, Label); 1], Gauge>,
     pub(super) panics: Counter,
     pub(super) fetches: Times<3>,
@@ -76,23 +76,6 @@ impl SecretReading {
             seconds_left: end.map(|end| end.left(now).as_secs_f64()),
             pending_revocations: view.pending_revocations,
         }
-    }
-}
-
-/// Counts one thing for as long as it is held, such as an open connection.
-#[derive(Debug)]
-pub struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
@@ -143,27 +126,6 @@ impl Metrics {
             config_reloads: family(r, "config_reloads", "Configurations read, by outcome"),
             registry,
         }
-    }
-
-    /// Counts an answer. `code` is the number of its gRPC status code.
-    #[inline]
-    pub fn answered(&self, method: Method, code: usize, took: Duration) {
-        self.requests.answered(method, code, took);
-    }
-
-    /// Counts a connection while the guard lives.
-    pub fn connection(&self) -> Counted {
-        Counted::new(&self.connections)
-    }
-
-    /// Counts a watch stream while the guard lives.
-    pub fn watch(&self) -> Counted {
-        Counted::new(&self.watches)
-    }
-
-    /// Measures how long a change took to one watcher.
-    pub fn delivered(&self, lag: Duration) {
-        self.watch_lag.observe(lag.as_secs_f64());
     }
 
     pub(super) fn certificate(&self, role: &'static str, ends: Timestamp) {

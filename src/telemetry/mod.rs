@@ -12,12 +12,12 @@ pub mod origin;
 pub mod panics;
 mod process;
 pub mod readiness;
-pub mod requests;
+mod requests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::broker::observe::Method;
 pub use logs::Logs;
 pub use metrics::{Metrics, SecretReading};
 pub use origin::WithTelemetry;
 pub use readiness::{Blocker, Condition, Readiness};
-pub use requests::Method;

@@ -1,8 +1,13 @@
 //! What the broker tells of itself, as metrics and log lines.
 
-use super::Metrics;
+use std::time::Duration;
+
+use super::{
+    Metrics,
+    events::{ConnectionRefused, HandshakeFailed},
+};
 use crate::{
-    broker::observe::Observer,
+    broker::observe::{Lasting, Method, Observer, Refused},
     domain::{
         life::Change,
         secret::{Generation, SecretName},
@@ -36,6 +41,36 @@ impl Observer for Metrics {
 
     fn watch_overrun(&self) {
         self.overruns.inc();
+    }
+
+    #[inline]
+    fn answered(&self, method: Method, code: usize, took: Duration) {
+        self.requests.answered(method, code, took);
+    }
+
+    fn lasting(&self, what: Lasting, begins: bool) {
+        let gauge = match what {
+            Lasting::Connection => &self.connections,
+            Lasting::Watch => &self.watches,
+        };
+        if begins {
+            gauge.inc()
+        } else {
+            gauge.dec()
+        };
+    }
+
+    fn delivered(&self, lag: Duration) {
+        self.watch_lag.observe(lag.as_secs_f64());
+    }
+
+    fn refused(&self, why: Refused) {
+        match why {
+            Refused::Limit => ConnectionRefused { reason: "limit" }.record(self),
+            Refused::Identity => ConnectionRefused { reason: "identity" }.record(self),
+            Refused::Silent => HandshakeFailed { reason: "silent" }.record(self),
+            Refused::Handshake => HandshakeFailed { reason: "untrusted" }.record(self),
+        }
     }
 }
 

@@ -8,20 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// A method of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// `GetSecret`.
-    GetSecret,
-    /// `BatchGetSecrets`.
-    BatchGetSecrets,
-    /// `ListSecrets`.
-    ListSecrets,
-    /// `WatchSecrets`; its time is that of the whole stream.
-    WatchSecrets,
-    /// `ReportOutcome`.
-    ReportOutcome,
-}
+use crate::broker::observe::Method;
 
 const METHODS: [&str; 5] =
     ["GetSecret", "BatchGetSecrets", "ListSecrets", "WatchSecrets", "ReportOutcome"];

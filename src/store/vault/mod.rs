@@ -108,20 +108,6 @@ impl VaultStore {
         self.sessions.import(record).await
     }
 
-    /// Calls a path that mints or reads something.
-    ///
-    /// # Errors
-    /// Why Vault gives nothing.
-    pub(crate) async fn mint(
-        &self,
-        path: &str,
-        method: Method,
-        parameters: &[(&str, &str)],
-    ) -> Result<Value, Fault> {
-        let envelope = self.read(path, method, parameters).await?.0;
-        envelope.data.ok_or_else(|| Fault::new(Reason::Invalid, "Vault's answer has no data"))
-    }
-
     async fn read(
         &self,
         path: &str,
