@@ -1,10 +1,10 @@
 //! The broker: the catalogue of secrets and the keepers of those that are alive.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -57,6 +57,7 @@ pub struct Broker {
     notices: broadcast::Sender<Notice>,
     keepers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
     dirty: Arc<Notify>,
+    stopped: AtomicBool,
 }
 
 /// Runs the keepers.
@@ -96,6 +97,7 @@ impl Broker {
             notices: broadcast::Sender::new(BACKLOG),
             keepers,
             dirty: Arc::default(),
+            stopped: AtomicBool::new(false),
         };
         (Arc::new(broker), Keepers(running))
     }
@@ -119,7 +121,7 @@ impl Broker {
         for (name, entry) in catalogue.iter() {
             let first = restored.remove(name);
             if entry.terms.prefetch || first.is_some() {
-                self.kept(name, entry, first).await;
+                self.keep(name, entry, first).await;
             }
         }
         let _ = self.notices.send(Notice::Catalogue);
@@ -132,7 +134,7 @@ impl Broker {
         }
         let catalogue = self.catalogue.load_full();
         let (name, entry) = catalogue.get_key_value(name)?;
-        Some(self.kept(name, entry, None).await)
+        self.kept(&catalogue, name, entry).await
     }
 
     /// The category of a secret of the catalogue.
@@ -174,8 +176,15 @@ impl Broker {
         self.dirty.notified().await;
     }
 
-    /// Stops all keepers, which revoke what they hold if `revoke` says so.
+    /// Whether the broker was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Ends all watches and stops all keepers, which revoke what they hold if `revoke` says so.
     pub async fn stop(&self, revoke: bool) {
+        self.stopped.store(true, Ordering::Release);
+        let _ = self.notices.send(Notice::Stopped);
         let catalogue = self.catalogue.swap(Arc::default());
         for name in catalogue.keys() {
             if let Some(kept) = self.alive.get(name).await {
@@ -191,13 +200,42 @@ impl Broker {
         for (name, entry) in
             catalogue.iter().filter(|(name, entry)| scope.covers(name, &entry.category))
         {
-            covered.insert(name.clone(), self.kept(name, entry, None).await);
+            if let Some(kept) = self.kept(&catalogue, name, entry).await {
+                covered.insert(name.clone(), kept);
+            }
         }
         covered
     }
 
-    /// The live secret; concurrent callers share one keeper.
+    /// The live secret of a catalogue; `None` when a later catalogue has it no more.
     async fn kept(
+        &self,
+        catalogue: &Arc<Catalogue>,
+        name: &SecretName,
+        entry: &Entry,
+    ) -> Option<Arc<Kept>> {
+        let kept = self.keep(name, entry, None).await;
+        let latest = self.catalogue.load_full();
+        if Arc::ptr_eq(&latest, catalogue) {
+            return Some(kept);
+        }
+        // A catalogue was loaded meanwhile, which may have missed this keeper.
+        match latest.get(name) {
+            Some(new) if new.category == entry.category => {
+                if new.place != entry.place || new.terms != entry.terms {
+                    kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
+                }
+                Some(kept)
+            }
+            _ => {
+                self.alive.invalidate(name).await;
+                None
+            }
+        }
+    }
+
+    /// The live secret; concurrent callers share one keeper.
+    async fn keep(
         &self,
         name: &SecretName,
         entry: &Entry,
@@ -211,7 +249,7 @@ impl Broker {
         let seed = self.seed.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let life = Life::new(entry.terms.clone(), Jitter::seeded(seed));
         let now = self.clock.now();
-        let first = Snapshot::new(life.view(now), 0, (now, self.clock.wall()));
+        let first = Snapshot::new(life.view(now), 0, 0, (now, self.clock.wall()));
         let kept =
             Arc::new(Kept::new(name, Arc::clone(&entry.category), Arc::clone(&self.clock), first));
         let keeper = Keeper {
@@ -220,8 +258,10 @@ impl Broker {
             life,
             clock: Arc::clone(&self.clock),
             notices: self.notices.clone(),
+            former: HashMap::new(),
             calls: FuturesUnordered::new(),
             sequence: 0,
+            announced: 0,
             generation: Generation(0),
             dirty: Arc::clone(&self.dirty),
         };

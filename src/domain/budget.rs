@@ -77,9 +77,13 @@ impl Budget {
         Admission::Go
     }
 
-    /// Learns how a call ended: `None` for any answer that the store itself gave.
+    /// Learns how a call ended: `None` when it succeeded.
     pub fn completed(&mut self, now: Moment, fault: Option<&Fault>) {
-        let Some(fault) = fault.filter(|fault| fault.reason.is_store_wide()) else {
+        // A probe that times out is no answer, and so does not open the gate.
+        let outage = |fault: &&Fault| {
+            fault.reason.is_store_wide() || (self.gate.is_some() && fault.reason == Reason::Timeout)
+        };
+        let Some(fault) = fault.filter(outage) else {
             self.gate = None;
             return;
         };
