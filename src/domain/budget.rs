@@ -154,6 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_times_out_is_no_answer() {
+        let mut budget = budget();
+        let timeout = Fault::new(Reason::Timeout, "slow");
+        budget.completed(at(0), Some(&timeout));
+        assert_eq!(budget.admit(at(0)), Admission::Go, "one slow call is no outage");
+        budget.completed(at(0), Some(&Fault::new(Reason::Unavailable, "refused")));
+        assert_eq!(budget.admit(at(1)), Admission::Go);
+        budget.completed(at(1), Some(&timeout));
+        assert!(matches!(budget.admit(at(1)), Admission::Refused(_)));
+    }
+
+    #[test]
     fn the_wait_that_the_store_asks_for_is_kept() {
         let mut budget = budget();
         let fault = Fault::new(Reason::Throttled, "429").retry_after(Duration::from_mins(2));
