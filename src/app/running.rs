@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     sync::watch,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -57,6 +57,7 @@ pub struct Running {
     drain: Duration,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    keepers: JoinHandle<()>,
     tasks: JoinSet<()>,
     conditions: Conditions,
 }
@@ -93,7 +94,7 @@ impl Running {
         let capacity = capacity.saturating_mul(4).max(1024);
         let (broker, keepers) =
             Broker::new(Arc::clone(&clock), Arc::clone(&metrics) as _, capacity, seed);
-        tasks.spawn(keepers.run());
+        let keepers = tokio::spawn(keepers.run());
         let catalogue = stores::catalogue(config.secrets, vault.as_ref(), &around);
         let prefetched = prefetched(&catalogue);
         broker.load(catalogue, Default::default()).await;
@@ -183,6 +184,7 @@ impl Running {
             drain: config.server.drain,
             shutdown,
             listeners,
+            keepers,
             tasks,
             conditions,
         })
@@ -272,7 +274,7 @@ impl Running {
         while self.listeners.join_next().await.is_some() {}
         self.broker.stop(self.revoke_on_exit).await;
         let revoke = async {
-            self.broker.stopped().await;
+            let _ = self.keepers.await;
             if let Some(vault) = self.vault.as_ref().filter(|_| self.revoke_on_exit)
                 && let Err(fault) = vault.store.close().await
             {

@@ -23,6 +23,7 @@ struct Letters {
     wanted: bool,
     moved: Option<(Terms, Arc<dyn Origin>)>,
     stop: Option<bool>,
+    watches: usize,
     pending: Vec<Event>,
     receipts: HashMap<Arc<str>, Generation>,
 }
@@ -60,6 +61,29 @@ impl Inbox {
         self.push(&mut letters, Event::Delivered(Arc::clone(workload), generation));
     }
 
+    /// One more watch is open.
+    pub(super) fn attend(&self) {
+        let mut letters = self.letters();
+        letters.watches += 1;
+        if letters.watches == 1 {
+            self.push(&mut letters, Event::Watched(true));
+        }
+    }
+
+    /// One watch less is open.
+    pub(super) fn leave(&self) {
+        let mut letters = self.letters();
+        letters.watches = letters.watches.saturating_sub(1);
+        if letters.watches == 0 {
+            self.push(&mut letters, Event::Watched(false));
+        }
+    }
+
+    /// Watches that are open.
+    pub(super) fn watches(&self) -> usize {
+        self.letters().watches
+    }
+
     pub(super) fn tell(&self, event: Event) {
         self.push(&mut self.letters(), event);
     }
@@ -78,20 +102,23 @@ impl Inbox {
     pub(super) async fn read(&self) -> Delivery {
         self.news.notified().await;
         let mut letters = self.letters();
-        let mut events = std::mem::take(&mut letters.pending);
-        if std::mem::take(&mut letters.wanted) {
-            events.push(Event::Wanted);
-        }
+        let mut events = Vec::new();
+        // First, so that nothing is fetched from the place before.
         let origin = letters.moved.take().map(|(terms, origin)| {
             events.push(Event::Moved(terms));
             origin
         });
+        events.append(&mut letters.pending);
+        if std::mem::take(&mut letters.wanted) {
+            events.push(Event::Wanted);
+        }
         events.extend(letters.stop.take().map(|revoke| Event::Stopped { revoke }));
         Delivery { events, origin }
     }
 
     fn push(&self, letters: &mut Letters, event: Event) {
-        if letters.pending.len() < MAX_PENDING {
+        // Watches are counted: each of their words matters, and there are two a watch.
+        if letters.pending.len() < MAX_PENDING || matches!(event, Event::Watched(_)) {
             letters.pending.push(event);
         }
         self.news.notify_one();

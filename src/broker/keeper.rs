@@ -1,6 +1,11 @@
 //! The keeper of one secret: the task that owns its life and carries out what the table says.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::broadcast, time::sleep};
@@ -13,7 +18,7 @@ use super::{
     watch::Notice,
 };
 use crate::domain::{
-    life::{Effect, Event, Issued, Life},
+    life::{Change, Effect, Event, Issued, Lease, Life, Lifetime},
     secret::Generation,
     time::Moment,
 };
@@ -30,8 +35,11 @@ pub(super) struct Keeper {
     pub(super) life: Life,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) notices: broadcast::Sender<Notice>,
+    /// The origins of leases that were issued before the secret moved, by lease.
+    pub(super) former: HashMap<Arc<str>, Arc<dyn Origin>>,
     pub(super) calls: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) sequence: u64,
+    pub(super) announced: u64,
     pub(super) generation: Generation,
     pub(super) dirty: Arc<tokio::sync::Notify>,
     pub(super) observer: Arc<dyn Observer>,
@@ -39,17 +47,18 @@ pub(super) struct Keeper {
 
 /// How a call ended.
 pub(super) enum Done {
-    Fetched(Issued),
+    Fetched(Issued, Arc<dyn Origin>),
     Other(Event),
 }
 
 impl Keeper {
     /// Keeps the secret until it is stopped and every revocation that this asked for was tried.
     pub(super) async fn run(mut self, first: Option<Event>) {
-        let mut stopping = false;
+        let mut open =
+            Some(Departure { kept: Arc::clone(&self.kept), notices: self.notices.clone() });
         self.take(first.unwrap_or(Event::Tick));
         let mut hint = hint(Arc::clone(&self.origin));
-        while !(stopping && self.calls.is_empty()) {
+        while !(open.is_none() && self.calls.is_empty()) {
             let now = self.clock.now();
             let nap = nap(self.life.wake_at(now), now);
             let kept = Arc::clone(&self.kept);
@@ -57,11 +66,15 @@ impl Keeper {
                 delivery = kept.inbox.read() => {
                     if let Some(origin) = delivery.origin {
                         hint = self::hint(Arc::clone(&origin));
-                        self.origin = origin;
+                        self.follow(origin);
                     }
                     for event in delivery.events {
-                        stopping |= matches!(event, Event::Stopped { .. });
+                        let stopped = matches!(event, Event::Stopped { .. });
                         self.take(event);
+                        if stopped {
+                            // Told at once, however long the revocations take.
+                            open = None;
+                        }
                     }
                 }
                 Some(done) = self.calls.next() => self.finish(done),
@@ -72,13 +85,24 @@ impl Keeper {
                 () = nap => self.take(Event::Tick),
             }
         }
-        self.kept.withdraw();
-        let _ = self.notices.send(Notice::Withdrawn(self.kept));
+    }
+
+    /// Reads from another origin from now on. Leases remain the business of their own.
+    fn follow(&mut self, origin: Arc<dyn Origin>) {
+        let before = std::mem::replace(&mut self.origin, origin);
+        for lease in self.life.leases() {
+            self.former.entry(Arc::clone(&lease.id)).or_insert_with(|| Arc::clone(&before));
+        }
     }
 
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Fetched(issued) => {
+            Done::Fetched(issued, issuer) => {
+                if let Lifetime::Leased { lease, .. } = &issued.lifetime
+                    && !Arc::ptr_eq(&issuer, &self.origin)
+                {
+                    self.former.insert(Arc::clone(&lease.id), issuer);
+                }
                 let wall = u64::try_from(self.clock.wall().as_millisecond()).unwrap_or(0);
                 let next = Generation(wall.max(self.generation.0 + 1));
                 self.take(Event::Fetched(issued, next));
@@ -95,52 +119,80 @@ impl Keeper {
         for effect in self.life.on(event, now) {
             self.carry_out(effect, now);
         }
+        if !self.former.is_empty() {
+            let leases = self.life.leases().map(|lease| &lease.id).collect::<BTreeSet<_>>();
+            self.former.retain(|id, _| leases.contains(id));
+        }
+    }
+
+    fn issuer(&self, lease: &Lease) -> Arc<dyn Origin> {
+        Arc::clone(self.former.get(&lease.id).unwrap_or(&self.origin))
     }
 
     fn carry_out(&mut self, effect: Effect, now: Moment) {
-        let origin = Arc::clone(&self.origin);
         let call = match effect {
-            Effect::Fetch => async move {
-                match origin.fetch().await {
-                    Ok(issued) => Done::Fetched(issued),
-                    Err(fault) => Done::Other(Event::FetchFailed(fault)),
-                }
-            }
-            .boxed(),
-            Effect::Renew(lease) => async move {
-                Done::Other(match origin.renew(&lease).await {
-                    Ok(renewed) => Event::RenewSucceeded(renewed),
-                    Err(fault) => Event::RenewFailed(fault),
-                })
-            }
-            .boxed(),
-            Effect::Revoke(lease) => async move {
-                Done::Other(match origin.revoke(&lease).await {
-                    Ok(()) => Event::Revoked(lease),
-                    Err(fault) => Event::RevokeFailed(lease, fault),
-                })
-            }
-            .boxed(),
-            Effect::Publish(change) => {
-                self.sequence += 1;
-                let view = self.life.view(now);
-                if let Some(held) = &view.held {
-                    self.generation = held.generation;
-                }
-                let sequence = self.sequence;
-                self.kept.publish(Snapshot::new(view, sequence, (now, self.clock.wall())));
-                self.dirty.notify_one();
-                if let Some(change) = change {
-                    self.observer.changed(self.kept.name(), change, self.generation);
-                    // Nobody may be watching.
-                    let kept = Arc::clone(&self.kept);
-                    let _ = self.notices.send(Notice::Changed { kept, change, sequence });
-                }
-                return;
-            }
+            Effect::Fetch => fetch(Arc::clone(&self.origin)).boxed(),
+            Effect::Renew(lease) => renew(self.issuer(&lease), lease).boxed(),
+            Effect::Revoke(lease) => revoke(self.issuer(&lease), lease).boxed(),
+            Effect::Publish(change) => return self.publish(change, now),
         };
         self.calls.push(call);
     }
+
+    fn publish(&mut self, change: Option<Change>, now: Moment) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        if change.is_some() {
+            self.announced = sequence;
+        }
+        let view = self.life.view(now);
+        if let Some(held) = &view.held {
+            self.generation = held.generation;
+        }
+        let published = (now, self.clock.wall());
+        self.kept.publish(Snapshot::new(view, sequence, self.announced, published));
+        self.dirty.notify_one();
+        if let Some(change) = change {
+            self.observer.changed(self.kept.name(), change, self.generation);
+            // Nobody may be watching.
+            let kept = Arc::clone(&self.kept);
+            let _ = self.notices.send(Notice::Changed { kept, change, sequence });
+        }
+    }
+}
+
+/// Tells readers and watches that the secret is kept no longer, however its keeper leaves.
+struct Departure {
+    kept: Arc<Kept>,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.kept.withdraw();
+        let _ = self.notices.send(Notice::Withdrawn(Arc::clone(&self.kept)));
+    }
+}
+
+async fn fetch(origin: Arc<dyn Origin>) -> Done {
+    match origin.fetch().await {
+        Ok(issued) => Done::Fetched(issued, origin),
+        Err(fault) => Done::Other(Event::FetchFailed(fault)),
+    }
+}
+
+async fn renew(origin: Arc<dyn Origin>, lease: Lease) -> Done {
+    Done::Other(match origin.renew(&lease).await {
+        Ok(renewed) => Event::RenewSucceeded(renewed),
+        Err(fault) => Event::RenewFailed(fault),
+    })
+}
+
+async fn revoke(origin: Arc<dyn Origin>, lease: Lease) -> Done {
+    Done::Other(match origin.revoke(&lease).await {
+        Ok(()) => Event::Revoked(lease),
+        Err(fault) => Event::RevokeFailed(lease, fault),
+    })
 }
 
 async fn nap(until: Option<Moment>, now: Moment) {

@@ -98,6 +98,9 @@ impl Kept {
 
     async fn first(&self) -> Result<Shared, Unserved> {
         let mut published = self.published.subscribe();
+        if *published.borrow() == WITHDRAWN {
+            return Err(Unserved::Withdrawn);
+        }
         let before = self.snapshot();
         let backing_off = before.view.retry_at.is_some_and(|at| self.now() < at);
         if backing_off {
@@ -142,7 +145,13 @@ impl Kept {
     pub(super) fn publish(&self, snapshot: Snapshot) {
         let sequence = snapshot.sequence;
         self.snapshot.store(Arc::new(snapshot));
-        self.published.send_replace(sequence);
+        self.published.send_if_modified(|published| {
+            let kept = *published != WITHDRAWN;
+            if kept {
+                *published = sequence;
+            }
+            kept
+        });
     }
 
     pub(super) fn withdraw(&self) {
@@ -154,12 +163,12 @@ impl Kept {
         self.published.subscribe()
     }
 
-    /// Waits until its keeper has left and revoked what it had to.
-    pub(super) async fn left(&self) {
-        let _ = self.published.subscribe().wait_for(|sequence| *sequence == WITHDRAWN).await;
+    /// The watches that are open on it.
+    pub fn watches(&self) -> usize {
+        self.inbox.watches()
     }
 
-    /// Whether its keeper has left.
+    /// Whether it was stopped: no value follows.
     pub fn is_withdrawn(&self) -> bool {
         *self.published.borrow() == WITHDRAWN
     }

@@ -1,14 +1,14 @@
 //! The broker: the catalogue of secrets and the keepers of those that are alive.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::{future::BoxFuture, stream::FuturesUnordered};
 use moka::future::Cache;
 use tokio::{
@@ -56,7 +56,8 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     seed: AtomicU64,
     notices: broadcast::Sender<Notice>,
-    keepers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    /// Takes keepers until the broker stops.
+    keepers: ArcSwapOption<mpsc::UnboundedSender<BoxFuture<'static, ()>>>,
     dirty: Arc<Notify>,
     observer: Arc<dyn Observer>,
 }
@@ -65,7 +66,7 @@ pub struct Broker {
 pub struct Keepers(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
 
 impl Keepers {
-    /// Runs every keeper until the broker is dropped and all have left.
+    /// Runs every keeper until the broker is stopped, or dropped, and all have left.
     pub async fn run(mut self) {
         let mut tasks = JoinSet::new();
         loop {
@@ -101,7 +102,7 @@ impl Broker {
             clock,
             seed: AtomicU64::new(seed),
             notices: broadcast::Sender::new(BACKLOG),
-            keepers,
+            keepers: ArcSwapOption::from_pointee(keepers),
             dirty: Arc::default(),
             observer,
         };
@@ -127,7 +128,7 @@ impl Broker {
         for (name, entry) in catalogue.iter() {
             let first = restored.remove(name);
             if entry.terms.prefetch || first.is_some() {
-                self.kept(name, entry, first).await;
+                self.keep(name, entry, first).await;
             }
         }
         let _ = self.notices.send(Notice::Catalogue);
@@ -140,7 +141,7 @@ impl Broker {
         }
         let catalogue = self.catalogue.load_full();
         let (name, entry) = catalogue.get_key_value(name)?;
-        Some(self.kept(name, entry, None).await)
+        self.kept(&catalogue, name, entry).await
     }
 
     /// The name and category of a secret of the catalogue, alive or not.
@@ -194,8 +195,15 @@ impl Broker {
         self.dirty.notified().await;
     }
 
-    /// Stops all keepers, which revoke what they hold if `revoke` says so.
+    /// Whether the broker was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.keepers.load().is_none()
+    }
+
+    /// Ends all watches and stops all keepers, which revoke what they hold if `revoke` says so.
     pub async fn stop(&self, revoke: bool) {
+        self.keepers.store(None);
+        let _ = self.notices.send(Notice::Stopped);
         let catalogue = self.catalogue.swap(Arc::default());
         for name in catalogue.keys() {
             if let Some(kept) = self.alive.get(name).await {
@@ -209,13 +217,6 @@ impl Broker {
         self.alive.iter().map(|(_, kept)| kept).collect()
     }
 
-    /// Waits until every keeper has left.
-    pub async fn stopped(&self) {
-        for kept in self.alive() {
-            kept.left().await;
-        }
-    }
-
     /// The secrets that a scope covers, all of them alive from now on.
     pub(super) async fn covered(&self, scope: &dyn Scope) -> BTreeMap<SecretName, Arc<Kept>> {
         let catalogue = self.catalogue.load_full();
@@ -223,13 +224,42 @@ impl Broker {
         for (name, entry) in
             catalogue.iter().filter(|(name, entry)| scope.covers(name, &entry.category))
         {
-            covered.insert(name.clone(), self.kept(name, entry, None).await);
+            if let Some(kept) = self.kept(&catalogue, name, entry).await {
+                covered.insert(name.clone(), kept);
+            }
         }
         covered
     }
 
-    /// The live secret; concurrent callers share one keeper.
+    /// The live secret of a catalogue; `None` when a later catalogue has it no more.
     async fn kept(
+        &self,
+        catalogue: &Arc<Catalogue>,
+        name: &SecretName,
+        entry: &Entry,
+    ) -> Option<Arc<Kept>> {
+        let kept = self.keep(name, entry, None).await;
+        let latest = self.catalogue.load_full();
+        if Arc::ptr_eq(&latest, catalogue) {
+            return Some(kept);
+        }
+        // A catalogue was loaded meanwhile, which may have missed this keeper.
+        match latest.get(name) {
+            Some(new) if new.category == entry.category => {
+                if new.place != entry.place || new.terms != entry.terms {
+                    kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
+                }
+                Some(kept)
+            }
+            _ => {
+                self.alive.invalidate(name).await;
+                None
+            }
+        }
+    }
+
+    /// The live secret; concurrent callers share one keeper.
+    async fn keep(
         &self,
         name: &SecretName,
         entry: &Entry,
@@ -243,7 +273,7 @@ impl Broker {
         let seed = self.seed.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let life = Life::new(entry.terms.clone(), Jitter::seeded(seed));
         let now = self.clock.now();
-        let first = Snapshot::new(life.view(now), 0, (now, self.clock.wall()));
+        let first = Snapshot::new(life.view(now), 0, 0, (now, self.clock.wall()));
         let kept =
             Arc::new(Kept::new(name, Arc::clone(&entry.category), Arc::clone(&self.clock), first));
         let keeper = Keeper {
@@ -252,15 +282,19 @@ impl Broker {
             life,
             clock: Arc::clone(&self.clock),
             notices: self.notices.clone(),
+            former: HashMap::new(),
             calls: FuturesUnordered::new(),
             sequence: 0,
+            announced: 0,
             generation: Generation(0),
             dirty: Arc::clone(&self.dirty),
             observer: Arc::clone(&self.observer),
         };
         let first = restored.map(|(held, overlaps)| Event::Restored(held, overlaps));
         // Fails only when the runner is gone, and then nobody serves either.
-        let _ = self.keepers.send(Box::pin(keeper.run(first)));
+        if let Some(keepers) = &*self.keepers.load() {
+            let _ = keepers.send(Box::pin(keeper.run(first)));
+        }
         kept
     }
 }

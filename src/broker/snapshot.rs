@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub view: View,
     /// Counts the snapshots of this secret.
     pub sequence: u64,
+    /// The sequence of the latest change that watches were told of.
+    pub(super) announced: u64,
     /// When it was published, by both clocks.
     published: (Moment, Timestamp),
     /// The encoded form that the edge keeps here for all readers.
@@ -37,8 +39,13 @@ pub struct Rendering {
 }
 
 impl Snapshot {
-    pub(super) fn new(view: View, sequence: u64, published: (Moment, Timestamp)) -> Self {
-        Self { view, sequence, published, rendering: ArcSwapOption::empty() }
+    pub(super) fn new(
+        view: View,
+        sequence: u64,
+        announced: u64,
+        published: (Moment, Timestamp),
+    ) -> Self {
+        Self { view, sequence, announced, published, rendering: ArcSwapOption::empty() }
     }
 
     /// The version to serve at `now`; `None` when there is none or it ended.

@@ -3,7 +3,10 @@
 //! A watch holds no value: a notice says only that something changed, and the state is read when
 //! the reader is ready for it. A slow reader therefore gets the latest and costs no memory.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use tokio::sync::broadcast;
 
@@ -45,13 +48,45 @@ pub struct Watch {
     scope: Box<dyn Scope>,
     notices: broadcast::Receiver<Notice>,
     watched: BTreeMap<SecretName, Watched>,
-    queue: Vec<Occurrence>,
+    queue: VecDeque<Pending>,
+    /// The catalogue or the scope changed since all was enlisted.
+    outdated: bool,
+    /// Notices were lost since all was compared.
+    behind: bool,
 }
 
 struct Watched {
-    kept: Arc<Kept>,
+    attendance: Attendance,
     sequence: u64,
     generation: Generation,
+}
+
+impl Watched {
+    fn kept(&self) -> &Arc<Kept> {
+        &self.attendance.0
+    }
+}
+
+/// As long as one lives, the keeper of the secret goes on trying.
+struct Attendance(Arc<Kept>);
+
+impl Attendance {
+    fn new(kept: Arc<Kept>) -> Self {
+        kept.inbox.attend();
+        Self(kept)
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.0.inbox.leave();
+    }
+}
+
+/// What has to be told next. It holds no state: that is read when it is told.
+enum Pending {
+    Changed(SecretName, Change),
+    Withdrawn(SecretName),
 }
 
 impl Watch {
@@ -61,30 +96,40 @@ impl Watch {
         scope: Box<dyn Scope>,
         notices: broadcast::Receiver<Notice>,
     ) -> (Self, Vec<(Arc<Kept>, Shared)>) {
+        let watched = BTreeMap::new();
+        let queue = VecDeque::new();
         let mut watch =
-            Self { broker, scope, notices, watched: BTreeMap::new(), queue: Vec::new() };
+            Self { broker, scope, notices, watched, queue, outdated: false, behind: false };
         watch.enlist().await;
         watch.queue.clear();
-        let states = watch
-            .watched
-            .values()
-            .map(|w| (Arc::clone(&w.kept), w.kept.snapshot()))
-            .collect::<Vec<_>>();
-        for (kept, state) in &states {
-            if let Some(watched) = watch.watched.get_mut(kept.name()) {
-                (watched.sequence, watched.generation) = (state.sequence, state.generation());
-            }
+        let mut states = Vec::with_capacity(watch.watched.len());
+        for watched in watch.watched.values_mut() {
+            let state = watched.kept().snapshot();
+            (watched.sequence, watched.generation) = (state.sequence, state.generation());
+            states.push((Arc::clone(watched.kept()), state));
         }
         (watch, states)
     }
 
-    /// The next occurrence; `None` once the broker stops.
+    /// The next occurrence; `None` once the broker was stopped.
     ///
     /// Cancel safe: what was not returned is returned by the next call.
     pub async fn next(&mut self) -> Option<Occurrence> {
         loop {
-            if let Some(occurrence) = self.queue.pop() {
-                return Some(occurrence);
+            if self.broker.is_stopped() {
+                return None;
+            }
+            if self.outdated {
+                self.enlist().await;
+                self.outdated = false;
+            }
+            if std::mem::take(&mut self.behind) {
+                self.compare();
+            }
+            while let Some(pending) = self.queue.pop_front() {
+                if let Some(occurrence) = self.tell(pending) {
+                    return Some(occurrence);
+                }
             }
             match self.notices.recv().await {
                 Ok(Notice::Changed { kept, change, sequence }) => {
@@ -93,47 +138,54 @@ impl Watch {
                     }
                 }
                 Ok(Notice::Withdrawn(kept)) => self.forget(&kept),
-                Ok(Notice::Stopped) => return None,
-                Ok(Notice::Catalogue) => self.enlist().await,
+                Ok(Notice::Catalogue) => self.outdated = true,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.broker.observer().watch_overrun();
-                    self.enlist().await;
-                    self.compare();
+                    (self.outdated, self.behind) = (true, true);
                 }
-                Err(broadcast::error::RecvError::Closed) => return None,
+                Ok(Notice::Stopped) | Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    fn tell(&mut self, pending: Pending) -> Option<Occurrence> {
+        match pending {
+            Pending::Withdrawn(name) => Some(Occurrence::Withdrawn(name)),
+            Pending::Changed(name, change) => {
+                let watched = self.watched.get_mut(&name)?;
+                let state = watched.kept().snapshot();
+                if state.sequence <= watched.sequence {
+                    return None;
+                }
+                Some(watched.told(change, state))
             }
         }
     }
 
     fn advance(&mut self, kept: &Arc<Kept>, change: Change, sequence: u64) -> Option<Occurrence> {
         let watched = self.watched.get_mut(kept.name())?;
-        if !Arc::ptr_eq(&watched.kept, kept) || sequence <= watched.sequence {
+        if !Arc::ptr_eq(watched.kept(), kept) || sequence <= watched.sequence {
             return None;
         }
         let state = kept.snapshot();
-        // The state may have moved on since the notice: a rotation must not hide behind a renewal.
-        let change = if state.generation() != watched.generation && state.view.held.is_some() {
-            Change::Rotated
-        } else {
-            change
-        };
-        (watched.sequence, watched.generation) = (state.sequence, state.generation());
-        Some(Occurrence::Changed(Arc::clone(kept), change, state))
+        if state.announced > sequence {
+            // A later notice is on its way, and the state is that one's.
+            return None;
+        }
+        Some(watched.told(change, state))
     }
 
     /// Finds what changed by comparison, after notices were lost.
     fn compare(&mut self) {
-        for watched in self.watched.values_mut() {
-            let state = watched.kept.snapshot();
-            if state.sequence > watched.sequence {
+        for (name, watched) in &self.watched {
+            let state = watched.kept().snapshot();
+            if state.announced > watched.sequence {
                 let change = match state.view.state {
                     State::Absent | State::Expired | State::Revoked => Change::Revoked,
-                    _ if state.generation() != watched.generation => Change::Rotated,
                     State::Stale => Change::Stale,
                     _ => Change::Renewed,
                 };
-                (watched.sequence, watched.generation) = (state.sequence, state.generation());
-                self.queue.push(Occurrence::Changed(Arc::clone(&watched.kept), change, state));
+                self.queue.push_back(Pending::Changed(name.clone(), change));
             }
         }
     }
@@ -149,32 +201,43 @@ impl Watch {
             .collect::<Vec<_>>();
         for name in gone {
             self.watched.remove(&name);
-            self.queue.push(Occurrence::Withdrawn(name));
+            self.queue.push_back(Pending::Withdrawn(name));
         }
         for (name, kept) in covered {
             let known =
-                self.watched.get(&name).is_some_and(|watched| Arc::ptr_eq(&watched.kept, &kept));
+                self.watched.get(&name).is_some_and(|watched| Arc::ptr_eq(watched.kept(), &kept));
             if !known {
-                kept.want();
-                let state = kept.snapshot();
-                if state.view.held.is_some() {
-                    self.queue.push(Occurrence::Changed(
-                        Arc::clone(&kept),
-                        Change::Rotated,
-                        Arc::clone(&state),
-                    ));
+                // With nothing seen, whatever is held is new.
+                let attendance = Attendance::new(kept);
+                let watched = Watched { attendance, sequence: 0, generation: Generation(0) };
+                if watched.kept().snapshot().view.held.is_some() {
+                    self.queue.push_back(Pending::Changed(name.clone(), Change::Rotated));
                 }
-                let watched =
-                    Watched { kept, sequence: state.sequence, generation: state.generation() };
                 self.watched.insert(name, watched);
             }
         }
     }
 
     fn forget(&mut self, kept: &Arc<Kept>) {
-        if self.watched.get(kept.name()).is_some_and(|watched| Arc::ptr_eq(&watched.kept, kept)) {
+        if self.watched.get(kept.name()).is_some_and(|watched| Arc::ptr_eq(watched.kept(), kept)) {
             self.watched.remove(kept.name());
-            self.queue.push(Occurrence::Withdrawn(kept.name().clone()));
+            self.queue.push_back(Pending::Withdrawn(kept.name().clone()));
         }
+    }
+}
+
+impl Watched {
+    /// Notes that the watcher is told of this state.
+    fn told(&mut self, change: Change, state: Shared) -> Occurrence {
+        // The state may have moved on: a rotation must not hide behind a renewal.
+        let change = if state.view.held.is_none() {
+            Change::Revoked
+        } else if state.generation() != self.generation {
+            Change::Rotated
+        } else {
+            change
+        };
+        (self.sequence, self.generation) = (state.sequence, state.generation());
+        Occurrence::Changed(Arc::clone(self.kept()), change, state)
     }
 }

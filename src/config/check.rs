@@ -92,7 +92,7 @@ impl Check<'_> {
     fn audit(&mut self, audit: raw::Audit) -> Option<AuditSink> {
         let key = Key::of("audit");
         match audit.sink {
-            raw::AuditSink::Stdout if audit.file.is_some() => {
+            Some(raw::AuditSink::Stdout) if audit.file.is_some() => {
                 self.wrong(
                     key.name("file"),
                     "a file for the sink `stdout`",
@@ -100,8 +100,9 @@ impl Check<'_> {
                 );
                 None
             }
-            raw::AuditSink::Stdout => Some(AuditSink::Stdout),
-            raw::AuditSink::File => {
+            None if audit.file.is_none() => Some(AuditSink::Stdout),
+            Some(raw::AuditSink::Stdout) => Some(AuditSink::Stdout),
+            None | Some(raw::AuditSink::File) => {
                 self.path(&key.name("file"), audit.file, "sink = \"file\"").map(AuditSink::File)
             }
         }

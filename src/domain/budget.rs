@@ -77,9 +77,13 @@ impl Budget {
         Admission::Go
     }
 
-    /// Learns how a call ended: `None` for any answer that the store itself gave.
+    /// Learns how a call ended: `None` when it succeeded.
     pub fn completed(&mut self, now: Moment, fault: Option<&Fault>) {
-        let Some(fault) = fault.filter(|fault| fault.reason.is_store_wide()) else {
+        // A probe that times out is no answer, and so does not open the gate.
+        let outage = |fault: &&Fault| {
+            fault.reason.is_store_wide() || (self.gate.is_some() && fault.reason == Reason::Timeout)
+        };
+        let Some(fault) = fault.filter(outage) else {
             self.gate = None;
             return;
         };
@@ -147,6 +151,18 @@ mod tests {
         assert!(matches!(budget.admit(at(0)), Admission::Refused(_)));
         budget.completed(at(0), Some(&Fault::new(Reason::Forbidden, "no")));
         assert_eq!(budget.admit(at(0)), Admission::Go);
+    }
+
+    #[test]
+    fn a_probe_that_times_out_is_no_answer() {
+        let mut budget = budget();
+        let timeout = Fault::new(Reason::Timeout, "slow");
+        budget.completed(at(0), Some(&timeout));
+        assert_eq!(budget.admit(at(0)), Admission::Go, "one slow call is no outage");
+        budget.completed(at(0), Some(&Fault::new(Reason::Unavailable, "refused")));
+        assert_eq!(budget.admit(at(1)), Admission::Go);
+        budget.completed(at(1), Some(&timeout));
+        assert!(matches!(budget.admit(at(1)), Admission::Refused(_)));
     }
 
     #[test]

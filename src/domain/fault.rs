@@ -5,6 +5,9 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+/// The longest wait that a source can ask for.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
 /// Why a source did not give what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -78,10 +81,10 @@ impl Fault {
         Self { reason, detail: detail.into(), retry_after: None }
     }
 
-    /// The same fault, with the wait that the source asked for.
+    /// The same fault, with the wait that the source asked for: an hour of it at most.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.retry_after = Some(wait.min(LONGEST_WAIT));
         self
     }
 }

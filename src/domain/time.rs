@@ -58,7 +58,8 @@ impl Jitter {
 
     /// A duration spread evenly over `low..high` of `base`, both as fractions.
     pub fn spread(&mut self, base: Duration, low: f64, high: f64) -> Duration {
-        base.mul_f64(low + (high - low) * self.unit())
+        let share = low + (high - low) * self.unit();
+        Duration::try_from_secs_f64(base.as_secs_f64() * share).unwrap_or(Duration::MAX)
     }
 
     /// The next number in `0.0..1.0`.

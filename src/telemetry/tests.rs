@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     broker::{
-        observe::Observer,
+        observe::{Lasting, Observer},
         ports::{Clock, Origin},
     },
     config::{Config, LogFormat, Telemetry},
@@ -162,8 +162,9 @@ fn what_happened_is_on_the_page() {
     metrics.answered(Method::GetSecret, 0, Duration::from_micros(20));
     metrics.answered(Method::ReportOutcome, 7, Duration::from_secs(2));
     metrics.answered(Method::ListSecrets, 99, Duration::ZERO);
-    let open = (metrics.connection(), metrics.connection());
-    drop(open.0);
+    for begins in [true, true, false] {
+        metrics.lasting(Lasting::Connection, begins);
+    }
     let secret = SecretReading {
         name,
         state: State::Fresh,

@@ -170,8 +170,8 @@ pub enum Verb {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
-    /// Standard output, or a file.
-    pub sink: AuditSink,
+    /// Standard output, or a file; `file` when a file is named, `stdout` when none is.
+    pub sink: Option<AuditSink>,
     /// `file`: the file, opened anew on SIGHUP.
     pub file: Option<PathBuf>,
 }

@@ -1,7 +1,10 @@
 //! The life of one secret: its words here, its rules in [`Life`].
 
+mod answers;
 mod retiring;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +28,8 @@ pub struct Terms {
     pub max_stale: Duration,
     /// How long a replaced version lives on while its readers move over.
     pub overlap: Duration,
-    /// The most that a version may age, whatever its store says.
+    /// The most that a value may age, whatever its store says: a lease is replaced before it, and
+    /// a value that nothing else bounds ends after it unless it is read again.
     pub max_age: Option<Duration>,
     /// The first wait after a failed call; it doubles with each failure.
     pub retry_min: Duration,
@@ -125,6 +129,8 @@ pub enum Event {
     Tick,
     /// A reader found no value.
     Wanted,
+    /// The first watch on the secret opened, or the last one closed.
+    Watched(bool),
     /// A fetch succeeded; the generation is the one to use if the value is new.
     Fetched(Issued, Generation),
     /// A fetch failed.

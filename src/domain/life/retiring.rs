@@ -95,6 +95,7 @@ impl Retiring {
     /// Puts back what overlapped when an earlier run ended. Its readers are unknown, so it stays
     /// until its deadline.
     pub(super) fn restore(&mut self, held: Held, until: Moment) {
+        let until = held.ends_at.map_or(until, |end| end.min(until));
         let waiting = Readers { known: BTreeSet::new(), crowded: true };
         self.overlaps.push(Overlap { held, until, settles_at: until, waiting });
     }
@@ -102,14 +103,26 @@ impl Retiring {
     /// Has the lease of a version revoked now.
     pub(super) fn condemn(&mut self, held: Held, now: Moment) {
         if let Some(lease) = held.lease {
-            self.condemned.push(Condemned {
-                lease,
-                ends_at: held.ends_at,
-                retry_at: now,
-                failures: 0,
-                in_flight: false,
-            });
+            self.condemn_lease(lease, held.ends_at, now);
         }
+    }
+
+    /// Has a lease revoked now.
+    pub(super) fn condemn_lease(&mut self, lease: Lease, ends_at: Option<Moment>, now: Moment) {
+        self.condemned.push(Condemned {
+            lease,
+            ends_at,
+            retry_at: now,
+            failures: 0,
+            in_flight: false,
+        });
+    }
+
+    /// Notes that a lease on its way out was renewed before that was known. Returns whether it is
+    /// one of those.
+    pub(super) fn prolong(&mut self, lease: &Lease, ends_at: Moment) -> bool {
+        let condemned = self.condemned.iter_mut().find(|c| c.lease.id == lease.id);
+        condemned.map(|c| c.ends_at = c.ends_at.map(|end| end.max(ends_at))).is_some()
     }
 
     /// Has everything revoked now.
@@ -181,6 +194,12 @@ impl Retiring {
     /// The versions that are still accepted, oldest first.
     pub(super) fn overlaps(&self) -> &[Overlap] {
         &self.overlaps
+    }
+
+    /// The leases of all that overlaps or waits for its revocation.
+    pub(super) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let overlaps = self.overlaps.iter().filter_map(|o| o.held.lease.as_ref());
+        overlaps.chain(self.condemned.iter().map(|c| &c.lease))
     }
 
     /// Leases that wait for their revocation.

@@ -8,71 +8,88 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Change, Effect, Ended, Event, Held, Issued, Lease, Lifetime, Overlap, Renewed, State, Terms,
+    Change, Effect, Ended, Event, Held, Lease, Overlap, State, Terms,
     retiring::{Readers, Retiring},
 };
 use crate::domain::{
-    fault::{Fault, Reason},
+    fault::Fault,
     secret::Generation,
     time::{Jitter, Moment},
 };
 
 /// The share of a lease's time after which it is renewed or replaced: two thirds, spread.
 const REFRESH_SHARE: (f64, f64) = (0.6, 0.73);
-/// The spread of each poll's interval.
-const POLL_SHARE: (f64, f64) = (0.9, 1.1);
 /// The share of a lease's time after which watchers are warned of its end.
-const EXPIRING_SHARE: f64 = 0.9;
-/// A renewal that grants less than this share of the first grant met the lease's maximum.
-const CAPPED_SHARE: f64 = 0.9;
+pub(super) const EXPIRING_SHARE: f64 = 0.9;
 /// The least time between two fetches that refusals ask for.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
-/// The wait after a rotation that the store announced, for the store to have done it.
-const ROTATION_SLACK: Duration = Duration::from_secs(1);
 /// The spread of checks that follow a hint, so that many secrets don't ask at once.
 const HINT_SPREAD: Duration = Duration::from_secs(1);
 /// The spread of the first checks after a restart.
 const RESTORE_SPREAD: Duration = Duration::from_secs(10);
-/// A fault that waiting doesn't mend is asked about again this many times more slowly.
-const LASTING_FACTOR: u32 = 5;
+/// The least time between two calls that hints bring forward after a failure.
+const HINT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
+pub(super) enum Task {
     Fetch,
     Renew,
 }
 
+/// The call in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) task: Task,
+    pub(super) since: Moment,
+    /// The lease that is being renewed.
+    pub(super) lease: Option<Lease>,
+    /// The secret moved since: the answer comes from the place before.
+    pub(super) outdated: bool,
+    /// The version came to its end while its renewal was under way.
+    pub(super) orphaned: bool,
+    /// The lease was revoked while its renewal was under way.
+    pub(super) revoked: bool,
+}
+
 /// A failed call and when to try again.
 #[derive(Clone, Debug)]
-struct Setback {
-    fault: Fault,
-    since: Moment,
-    failures: u32,
-    retry_at: Moment,
+pub(super) struct Setback {
+    pub(super) fault: Fault,
+    pub(super) failures: u32,
+    pub(super) retry_at: Moment,
 }
 
 /// The life of one secret.
 #[derive(Debug)]
 pub struct Life {
-    terms: Terms,
-    jitter: Jitter,
-    held: Option<Held>,
-    readers: Readers,
+    pub(super) terms: Terms,
+    pub(super) jitter: Jitter,
+    pub(super) held: Option<Held>,
+    /// The held version came from another place than the next one will.
+    pub(super) foreign: bool,
+    pub(super) readers: Readers,
     /// What has to be done next for the held version, and when.
-    due: (Task, Moment),
-    /// The time that the store granted at first, against which renewals are measured.
-    granted: Duration,
-    warn_at: Option<Moment>,
-    ended: Option<Ended>,
-    setback: Option<Setback>,
-    stale_since: Option<Moment>,
-    busy: Option<(Task, Moment)>,
+    pub(super) due: (Task, Moment),
+    /// A fetch that was asked for while a call was in flight.
+    pub(super) asked: Option<Moment>,
+    /// The most time that the store granted, against which renewals are measured.
+    pub(super) granted: Duration,
+    /// Reads that found the value unchanged although its rotation was due.
+    pub(super) overdue: u32,
+    pub(super) warn_at: Option<Moment>,
+    pub(super) ended: Option<Ended>,
+    pub(super) setback: Option<Setback>,
+    pub(super) stale_since: Option<Moment>,
+    pub(super) busy: Option<Call>,
     /// Somebody waits for a value.
-    wanted: bool,
-    refusal_fetch_at: Option<Moment>,
-    retiring: Retiring,
-    stopped: bool,
-    attempts: u64,
+    pub(super) wanted: bool,
+    /// Somebody waits for every value.
+    pub(super) watched: bool,
+    pub(super) refusal_fetch_at: Option<Moment>,
+    pub(super) hint_at: Option<Moment>,
+    pub(super) retiring: Retiring,
+    pub(super) stopped: bool,
+    pub(super) attempts: u64,
 }
 
 /// What there is to know of a secret at one moment.
@@ -104,15 +121,20 @@ impl Life {
             terms,
             jitter,
             held: None,
+            foreign: false,
             readers: Readers::default(),
             due: (Task::Fetch, Moment::default()),
+            asked: None,
             granted: Duration::ZERO,
+            overdue: 0,
             warn_at: None,
             ended: None,
             setback: None,
             stale_since: None,
             busy: None,
+            watched: false,
             refusal_fetch_at: None,
+            hint_at: None,
             retiring: Retiring::default(),
             stopped: false,
             attempts: 0,
@@ -125,23 +147,27 @@ impl Life {
         match event {
             Event::Tick => {}
             Event::Wanted => self.wanted = true,
+            Event::Watched(watched) => {
+                self.watched = watched;
+                self.wanted |= watched;
+            }
             Event::Fetched(issued, generation) => {
                 self.fetched(issued, generation, now, &mut effects)
             }
-            Event::FetchFailed(fault) => self.failed(fault, now, &mut effects),
+            Event::FetchFailed(fault) => self.fetch_failed(fault, now, &mut effects),
             Event::RenewSucceeded(renewed) => self.renewed(renewed, now, &mut effects),
             Event::RenewFailed(fault) => self.renew_failed(fault, now, &mut effects),
-            Event::Revoked(lease) => self.retiring.revoked(&lease),
+            Event::Revoked(lease) => self.revoked(&lease),
             Event::RevokeFailed(lease, fault) => {
                 self.retiring.revoke_failed(&lease, &fault, now, &mut self.jitter);
             }
-            Event::Changed => self.verify_within(HINT_SPREAD, now),
+            Event::Changed => self.hinted(now, &mut effects),
             Event::Delivered(workload, generation) => self.delivered(workload, generation),
             Event::Acknowledged(workload, generation) => {
                 self.retiring.acknowledged(&workload, generation);
             }
             Event::Refused(generation) => self.refused(generation, now),
-            Event::Moved(terms) => self.moved(terms, now),
+            Event::Moved(terms) => self.moved(terms, now, &mut effects),
             Event::Restored(held, overlaps) => self.restored(held, overlaps, now, &mut effects),
             Event::Stopped { revoke } => self.stop(revoke, now, &mut effects),
         }
@@ -176,11 +202,17 @@ impl Life {
         }
     }
 
+    /// The leases that are held, overlap, or wait for their revocation.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let busy = self.busy.iter().filter_map(|call| call.lease.as_ref());
+        self.held.iter().filter_map(|h| h.lease.as_ref()).chain(busy).chain(self.retiring.leases())
+    }
+
     fn state(&self, live: bool) -> State {
-        match (live, self.ended, self.stale_since, self.busy) {
+        match (live, self.ended, self.stale_since, self.busy.as_ref().map(|call| call.task)) {
             (true, _, Some(_), _) => State::Stale,
-            (true, _, None, Some((Task::Renew, _))) => State::Renewing,
-            (true, _, None, Some((Task::Fetch, _))) => State::Replacing,
+            (true, _, None, Some(Task::Renew)) => State::Renewing,
+            (true, _, None, Some(Task::Fetch)) => State::Replacing,
             (true, _, None, None) => State::Fresh,
             (false, Some(Ended::Revoked), ..) => State::Revoked,
             (false, None, ..) if self.held.is_none() => State::Absent,
@@ -188,185 +220,28 @@ impl Life {
         }
     }
 
-    fn fetched(
-        &mut self,
-        issued: Issued,
-        generation: Generation,
-        now: Moment,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some((_, since)) = self.busy.take() else { return };
-        self.settle();
-        if self.stopped {
-            // Minted while stopping: nobody will read it.
-            if let Lifetime::Leased { lease, ttl } = issued.lifetime {
-                let ends_at = Some(since + ttl);
-                let held = Held {
-                    fields: issued.fields,
-                    version: issued.version,
-                    generation,
-                    issued_at: since,
-                    ends_at,
-                    lease: Some(lease),
-                };
-                self.retiring.condemn(held, now);
-            }
-            return;
-        }
-        let unchanged = self.held.as_ref().is_some_and(|held| held.version == issued.version);
-        if !unchanged {
-            self.replace(&issued, generation, since, now);
-        }
-        self.schedule(&issued, since);
-        self.ended = None;
-        self.wanted = false;
-        let change = self.confirmed(if unchanged { None } else { Some(Change::Rotated) });
-        effects.push(Effect::Publish(change));
-    }
-
-    /// Puts a new version in the place of the held one, which overlaps it from now on. A value
-    /// that its store has rotated away works no more, so it does not.
-    fn replace(&mut self, issued: &Issued, generation: Generation, since: Moment, now: Moment) {
-        let lease = match &issued.lifetime {
-            Lifetime::Leased { lease, .. } => Some(lease.clone()),
-            _ => None,
-        };
-        let next = Held {
-            fields: Arc::clone(&issued.fields),
-            version: issued.version.clone(),
-            generation,
-            issued_at: since,
-            ends_at: None,
-            lease,
-        };
-        let readers = std::mem::take(&mut self.readers);
-        if let Some(old) = self.held.replace(next)
-            && !matches!(issued.lifetime, Lifetime::Rotates(_))
-            && old.is_live(now)
+    /// The store hints at a change: checks soon, also when a failure is backed off from.
+    fn hinted(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.verify_within(HINT_SPREAD, now);
+        let at = now + self.jitter.spread(HINT_SPREAD, 0.0, 1.0);
+        let at = self.hint_at.map_or(at, |last| at.max(last + HINT_INTERVAL));
+        if let Some(setback) = &mut self.setback
+            && at < setback.retry_at
         {
-            self.retiring.retire(old, readers, self.terms.overlap, now);
-        }
-    }
-
-    /// Sets the end of the held version and what is due next for it.
-    fn schedule(&mut self, issued: &Issued, since: Moment) {
-        let lifetime = match (&issued.lifetime, self.terms.max_age) {
-            (Lifetime::Unbounded, Some(max_age)) => Lifetime::Ends(max_age),
-            (lifetime, _) => lifetime.clone(),
-        };
-        let cap = issued.max_left.unwrap_or(Duration::MAX);
-        let (ends_in, task, due_in) = match lifetime {
-            Lifetime::Leased { lease, ttl } => {
-                let ttl = ttl.min(cap);
-                self.granted = ttl;
-                let task = if lease.renewable && cap > ttl { Task::Renew } else { Task::Fetch };
-                (Some(ttl), task, self.refresh_after(ttl))
-            }
-            Lifetime::Ends(ttl) => {
-                (Some(ttl.min(cap)), Task::Fetch, self.refresh_after(ttl.min(cap)))
-            }
-            Lifetime::Rotates(rotation) => {
-                (None, Task::Fetch, self.poll_after().min(rotation + ROTATION_SLACK))
-            }
-            Lifetime::Unbounded => (None, Task::Fetch, self.poll_after()),
-        };
-        self.due = (task, since + due_in);
-        self.warn_at = ends_in.map(|ttl| since + ttl.mul_f64(EXPIRING_SHARE));
-        if let Some(held) = &mut self.held {
-            held.ends_at = ends_in.map(|ttl| since + ttl);
-        }
-    }
-
-    fn renewed(&mut self, renewed: Renewed, now: Moment, effects: &mut Vec<Effect>) {
-        let Some((_, since)) = self.busy.take() else { return };
-        self.settle();
-        let cap = renewed.max_left.unwrap_or(Duration::MAX);
-        let ttl = renewed.ttl.min(cap);
-        let Some(held) = &mut self.held else { return };
-        held.ends_at = Some(since + ttl);
-        let live = held.is_live(now);
-        let capped = cap <= ttl || ttl < self.granted.mul_f64(CAPPED_SHARE) || !renewed.renewable;
-        let task = if capped { Task::Fetch } else { Task::Renew };
-        self.due = (task, since + self.refresh_after(ttl));
-        self.warn_at = Some(since + ttl.mul_f64(EXPIRING_SHARE));
-        if live {
-            let change = self.confirmed(Some(Change::Renewed));
-            effects.push(Effect::Publish(change));
-        }
-    }
-
-    fn renew_failed(&mut self, fault: Fault, now: Moment, effects: &mut Vec<Effect>) {
-        match fault.reason {
-            Reason::LeaseLost => {
-                self.busy = None;
-                self.attempts += 1;
-                self.end(Ended::Revoked, effects);
-            }
-            reason if reason.is_transient() || reason.is_store_wide() => {
-                self.failed(fault, now, effects)
-            }
-            _ => {
-                // The renewal has come to its end, the lease has not: replace it in its time.
-                let left = self
-                    .held
-                    .as_ref()
-                    .and_then(|held| held.ends_at)
-                    .map_or(Duration::ZERO, |end| end.left(now));
-                self.failed(fault, now, effects);
-                self.due = (Task::Fetch, now + self.refresh_after(left));
-            }
-        }
-    }
-
-    /// Remembers a failed call and backs off. A refusal by our own gate costs no call and so does
-    /// not lengthen the wait.
-    fn failed(&mut self, fault: Fault, now: Moment, effects: &mut Vec<Effect>) {
-        self.busy = None;
-        self.attempts += 1;
-        let before = self.setback.take();
-        let failures = before.as_ref().map_or(0, |setback| setback.failures);
-        let wait = match fault.retry_after {
-            Some(wait) => self.jitter.spread(wait, 1.0, 1.2),
-            None => {
-                let factor = if fault.reason.is_transient() { 1 } else { LASTING_FACTOR };
-                let ceiling = (self.terms.retry_min * 2_u32.saturating_pow(failures.min(16)))
-                    .min(self.terms.retry_max);
-                self.jitter.spread(ceiling * factor, 0.5, 1.0)
-            }
-        };
-        let since = before.map_or(now, |setback| setback.since);
-        self.setback = Some(Setback { fault, since, failures: failures + 1, retry_at: now + wait });
-        self.wanted = self.terms.prefetch || self.ended.is_some();
-        let change = match &mut self.held {
-            Some(held) if self.stale_since.is_none() => {
-                self.stale_since = Some(now);
-                held.ends_at.get_or_insert(self.due.1.max(now) + self.terms.max_stale);
-                Some(Change::Stale)
-            }
-            _ => None,
-        };
-        effects.push(Effect::Publish(change));
-    }
-
-    /// A call succeeded.
-    fn settle(&mut self) {
-        self.attempts += 1;
-        self.setback = None;
-    }
-
-    /// The held version is confirmed: the change to announce, unless a greater one happened.
-    fn confirmed(&mut self, change: Option<Change>) -> Option<Change> {
-        let was_stale = self.stale_since.take().is_some();
-        match change {
-            Some(Change::Rotated) => change,
-            _ if was_stale => Some(Change::Recovered),
-            _ => change,
+            setback.retry_at = at;
+            self.hint_at = Some(at);
+            effects.push(Effect::Publish(None));
         }
     }
 
     /// Brings the next check of the held version forward.
     fn verify_within(&mut self, spread: Duration, now: Moment) {
         let at = now + self.jitter.spread(spread, 0.0, 1.0);
+        if self.busy.as_ref().is_some_and(|call| call.task == Task::Fetch) {
+            // The read may have come before the change.
+            self.asked = Some(at);
+            return;
+        }
         let task = match &self.held {
             Some(Held { lease: Some(lease), .. }) if lease.renewable => Task::Renew,
             // A lease that can't be renewed can't be checked either; its successor comes in time.
@@ -376,8 +251,12 @@ impl Life {
         if at < self.due.1 {
             self.due = (task, at);
         }
-        if let Some(setback) = &mut self.setback {
-            setback.retry_at = setback.retry_at.min(at);
+    }
+
+    fn revoked(&mut self, lease: &Lease) {
+        self.retiring.revoked(lease);
+        if let Some(call) = &mut self.busy {
+            call.revoked |= call.lease.as_ref().is_some_and(|renewing| renewing.id == lease.id);
         }
     }
 
@@ -393,7 +272,11 @@ impl Life {
         let current = self.held.as_ref().is_some_and(|held| held.generation == generation);
         if current && self.refusal_fetch_at.is_none_or(|at| now - at >= REFUSAL_INTERVAL) {
             self.refusal_fetch_at = Some(now);
-            self.due = (Task::Fetch, now);
+            if self.busy.is_some() {
+                self.asked = Some(now);
+            } else {
+                self.due = (Task::Fetch, now);
+            }
         }
     }
 
@@ -410,34 +293,38 @@ impl Life {
         if !held.is_live(now) || self.held.is_some() {
             return;
         }
-        self.granted = held.ends_at.map_or(Duration::ZERO, |end| end - held.issued_at);
-        self.warn_at = held.ends_at;
-        self.due = (Task::Fetch, held.ends_at.unwrap_or(now + RESTORE_SPREAD));
+        let left = held.ends_at.map(|end| end.left(now));
+        // A lease that was renewed is older than what one renewal grants: the rest is the measure.
+        self.granted = left.unwrap_or_default();
+        self.warn_at = left.map(|left| now + left.mul_f64(EXPIRING_SHARE));
+        let due_in = left.map_or(RESTORE_SPREAD, |left| self.refresh_after(left));
+        self.due = (Task::Fetch, now + due_in);
         self.held = Some(held);
         self.wanted = false;
         self.verify_within(RESTORE_SPREAD, now);
-        if let Some(Held { lease: Some(lease), ends_at: Some(end), .. }) = &self.held
-            && !lease.renewable
-        {
-            let left = end.left(now);
-            self.due = (Task::Fetch, now + self.refresh_after(left));
-        }
         effects.push(Effect::Publish(Some(Change::Rotated)));
     }
 
     /// The secret is read from elsewhere or kept otherwise from now on: its successor is fetched
     /// soon, and the held version overlaps it as in any replacement.
-    fn moved(&mut self, terms: Terms, now: Moment) {
+    fn moved(&mut self, terms: Terms, now: Moment, effects: &mut Vec<Effect>) {
         self.wanted |= terms.prefetch;
         self.terms = terms;
+        self.foreign = true;
         self.setback = None;
+        self.overdue = 0;
+        if let Some(call) = &mut self.busy {
+            call.outdated = true;
+        }
         self.due = (Task::Fetch, now + self.jitter.spread(HINT_SPREAD, 0.0, 1.0));
+        effects.push(Effect::Publish(None));
     }
 
     fn stop(&mut self, revoke: bool, now: Moment, effects: &mut Vec<Effect>) {
         self.stopped = true;
         if revoke {
             self.retiring.condemn_all(now);
+            self.warn_at = None;
             if let Some(held) = self.held.take() {
                 self.retiring.condemn(held, now);
                 self.ended = Some(Ended::Revoked);
@@ -463,16 +350,25 @@ impl Life {
     }
 
     fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        if self.held.as_ref().is_some_and(|held| !held.is_live(now)) {
-            self.end(Ended::Expired, effects);
+        if self.held.as_ref().is_none_or(|held| held.is_live(now)) {
+            return;
         }
+        let lease = self.held.as_ref().and_then(|held| held.lease.clone());
+        if let (Some(_), Some(lease)) = (self.terms.max_age, lease) {
+            // It ended by our terms: at its store it may live on.
+            self.retiring.condemn_lease(lease, Some(now + self.granted), now);
+        }
+        self.end(Ended::Expired, effects);
     }
 
-    fn end(&mut self, how: Ended, effects: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, how: Ended, effects: &mut Vec<Effect>) {
         self.held = None;
         self.readers = Readers::default();
         self.warn_at = None;
         self.stale_since = None;
+        if let Some(call) = &mut self.busy {
+            call.orphaned = true;
+        }
         self.ended = Some(how);
         self.wanted = true;
         effects.push(Effect::Publish(Some(Change::Revoked)));
@@ -501,15 +397,13 @@ impl Life {
             }
             _ => (Task::Fetch, Effect::Fetch),
         };
-        self.busy = Some((task, now));
+        let lease = if let Effect::Renew(lease) = &effect { Some(lease.clone()) } else { None };
+        let (outdated, orphaned, revoked) = (false, false, false);
+        self.busy = Some(Call { task, since: now, lease, outdated, orphaned, revoked });
         effects.push(effect);
     }
 
-    fn refresh_after(&mut self, ttl: Duration) -> Duration {
+    pub(super) fn refresh_after(&mut self, ttl: Duration) -> Duration {
         self.jitter.spread(ttl, REFRESH_SHARE.0, REFRESH_SHARE.1)
-    }
-
-    fn poll_after(&mut self) -> Duration {
-        self.jitter.spread(self.terms.poll_interval, POLL_SHARE.0, POLL_SHARE.1)
     }
 }
