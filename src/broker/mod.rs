@@ -10,6 +10,7 @@ pub mod kept;
 pub mod ports;
 pub mod service;
 pub mod snapshot;
+pub mod state;
 pub mod watch;
 
 pub use kept::Kept;

@@ -1,2 +1,10 @@
 //! Adapters to the places that secrets come from, each behind the port
 //! [`Origin`](crate::broker::ports::Origin).
+
+pub mod directory;
+pub mod dotenv;
+pub mod memory;
+mod read;
+mod version;
+
+pub use version::VersionKey;

@@ -1,0 +1,79 @@
+//! Files that are replaced whole, and the setting aside of those that can't be trusted.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+
+/// Files set aside that are kept for whoever looks into it; older ones go.
+const KEPT_ASIDE: usize = 3;
+
+/// Puts the content in the place of the file. Readers, and a start after a loss of power, find the
+/// old or the new content whole.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = beside(path, ".draft");
+    // Left behind by a run that was killed while writing.
+    forget(&draft)?;
+    let written = write(&draft, content).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = forget(&draft);
+        return written;
+    }
+    sync_parent(path)
+}
+
+fn write(draft: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Moves the file out of the way, for a look later. Returns where it lies now.
+pub(super) fn set_aside(path: &Path, wall: Timestamp) -> Option<PathBuf> {
+    let stamp = wall.as_millisecond();
+    // Two within one millisecond must not overwrite each other.
+    let aside = (0..100)
+        .map(|n| beside(path, &format!(".rejected-{:015}", stamp.saturating_add(n))))
+        .find(|aside| !aside.exists())?;
+    fs::rename(path, &aside).ok()?;
+    let _ = sync_parent(path);
+    let mut all = rejected(path);
+    all.sort();
+    for old in all.iter().rev().skip(KEPT_ASIDE) {
+        let _ = forget(old);
+    }
+    Some(aside)
+}
+
+fn rejected(path: &Path) -> Vec<PathBuf> {
+    let prefix = beside(path, ".rejected-");
+    let Some(prefix) = prefix.file_name() else { return Vec::new() };
+    let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
+    let ours = |entry: &fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
+    };
+    let entries = entries.into_iter().flatten().filter_map(Result::ok);
+    entries.filter(ours).map(|entry| entry.path()).collect()
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn forget(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+}
