@@ -4,9 +4,7 @@
 
 use rustix::{
     mm::{MlockAllFlags, mlockall},
-    process::{
-        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
-    },
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
     thread::{CapabilitySet, capabilities, set_no_new_privs},
 };
 
@@ -70,8 +68,8 @@ pub fn lock_down() -> Lockdown {
 /// nothing is locked: the allocation that reached the limit would end the process.
 fn lock_memory() -> Outcome {
     let limit = getrlimit(Resource::Memlock).current;
-    let exempt = capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    let exempt =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     match limit {
         Some(bytes) if !exempt => Outcome::Refused(format!(
             "RLIMIT_MEMLOCK is {bytes} bytes: raise it to unlimited, or add the capability IPC_LOCK"

@@ -87,7 +87,9 @@ impl File {
         let error = |error: &io::Error| failed("reading", &self.path, error);
         let file = match fs::File::open(&self.path) {
             Ok(file) => file,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Nothing),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                return Ok(Loaded::Nothing);
+            }
             Err(other) => return Err(error(&other)),
         };
         let mut sealed = Vec::new();
@@ -113,7 +115,8 @@ impl File {
             return Ok(());
         }
         let error = |error: io::Error| failed("writing", &self.path, &error);
-        let sealed = seal::seal(&self.identity, |plain| record::encode(state, plain)).map_err(error)?;
+        let sealed =
+            seal::seal(&self.identity, |plain| record::encode(state, plain)).map_err(error)?;
         write::replace(&self.path, &sealed).map_err(error)?;
         *written = number;
         Ok(())

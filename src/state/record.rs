@@ -52,7 +52,7 @@ struct Overlap {
 #[serde(deny_unknown_fields)]
 struct Held {
     fields: FieldValues,
-    version: Arc<str>,
+    version: String,
     generation: u64,
     issued_at_ms: i64,
     ends_at_ms: Option<i64>,
@@ -62,7 +62,7 @@ struct Held {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeaseRecord {
-    id: Arc<str>,
+    id: String,
     renewable: bool,
 }
 
@@ -133,11 +133,13 @@ impl Held {
     fn saved(self) -> Option<SavedVersion> {
         Some(SavedVersion {
             fields: self.fields.0,
-            version: Version(self.version),
+            version: Version(self.version.into()),
             generation: Generation(self.generation),
             issued_at: time(self.issued_at_ms)?,
             ends_at: optional_time(self.ends_at_ms)?,
-            lease: self.lease.map(|lease| Lease { id: lease.id, renewable: lease.renewable }),
+            lease: self
+                .lease
+                .map(|lease| Lease { id: lease.id.into(), renewable: lease.renewable }),
         })
     }
 }
@@ -157,13 +159,11 @@ impl From<&SavedSecret> for Secret {
 
 impl From<&SavedVersion> for Held {
     fn from(version: &SavedVersion) -> Self {
-        let lease = |lease: &Lease| LeaseRecord {
-            id: Arc::clone(&lease.id),
-            renewable: lease.renewable,
-        };
+        let lease =
+            |lease: &Lease| LeaseRecord { id: lease.id.to_string(), renewable: lease.renewable };
         Self {
             fields: FieldValues(Arc::clone(&version.fields)),
-            version: Arc::clone(&version.version.0),
+            version: version.version.0.to_string(),
             generation: version.generation.0,
             issued_at_ms: version.issued_at.as_millisecond(),
             ends_at_ms: version.ends_at.map(Timestamp::as_millisecond),

@@ -76,10 +76,7 @@ fn state(value: &str) -> SavedState {
     SavedState {
         saved_at: Fixed.wall(),
         secrets: [("db/MAIN".parse().unwrap(), secret)].into(),
-        session: Some(SavedSession {
-            content: Arc::new(SecretValue::new(PLANTED)),
-            ends_at: None,
-        }),
+        session: Some(SavedSession { content: Arc::new(SecretValue::new(PLANTED)), ends_at: None }),
         version_key: Some(Arc::new(SecretValue::new(vec![0, 255]))),
     }
 }

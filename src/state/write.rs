@@ -1,6 +1,7 @@
 //! Files that are replaced whole, and the setting aside of those that can't be trusted.
 
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -11,6 +12,8 @@ use jiff::Timestamp;
 
 /// Files set aside that are kept for whoever looks into it; older ones go.
 const KEPT_ASIDE: usize = 3;
+/// Stands between the name of the file and the stamp of one set aside.
+const REJECTED: &str = ".rejected-";
 
 /// Puts the content in the place of the file. Readers, and a start after a loss of power, find the
 /// old or the new content whole.
@@ -35,30 +38,31 @@ fn write(draft: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Moves the file out of the way, for a look later. Returns where it lies now.
 pub(super) fn set_aside(path: &Path, wall: Timestamp) -> Option<PathBuf> {
-    let stamp = wall.as_millisecond();
-    // Two within one millisecond must not overwrite each other.
-    let aside = (0..100)
-        .map(|n| beside(path, &format!(".rejected-{:015}", stamp.saturating_add(n))))
-        .find(|aside| !aside.exists())?;
+    // Later than any other, also when the wall clock jumped back: the newest is the last to go.
+    let mut all = rejected(path);
+    let stamp = all.last().map_or(0, |(last, _)| last + 1).max(wall.as_millisecond());
+    let aside = beside(path, &format!("{REJECTED}{stamp}"));
     fs::rename(path, &aside).ok()?;
     let _ = sync_parent(path);
-    let mut all = rejected(path);
-    all.sort();
-    for old in all.iter().rev().skip(KEPT_ASIDE) {
+    all.push((stamp, aside.clone()));
+    for (_, old) in all.iter().rev().skip(KEPT_ASIDE) {
         let _ = forget(old);
     }
     Some(aside)
 }
 
-fn rejected(path: &Path) -> Vec<PathBuf> {
-    let prefix = beside(path, ".rejected-");
-    let Some(prefix) = prefix.file_name() else { return Vec::new() };
+/// The files set aside earlier with their stamps, oldest first.
+fn rejected(path: &Path) -> Vec<(i64, PathBuf)> {
+    let prefix = beside(path, REJECTED);
+    let Some(prefix) = prefix.file_name().and_then(OsStr::to_str) else { return Vec::new() };
     let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
-    let ours = |entry: &fs::DirEntry| {
-        entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
+    let stamped = |entry: fs::DirEntry| {
+        let stamp = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
+        Some((stamp, entry.path()))
     };
-    let entries = entries.into_iter().flatten().filter_map(Result::ok);
-    entries.filter(ours).map(|entry| entry.path()).collect()
+    let mut all = entries.into_iter().flatten().flatten().filter_map(stamped).collect::<Vec<_>>();
+    all.sort();
+    all
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -124,7 +124,9 @@ impl Place {
             .map_err(|error| outside(&path, &error))?;
         let content = whole(file, &path)?;
         let value = content.strip_suffix(b"\n").unwrap_or(&content);
-        Ok(SecretValue::new(value.strip_suffix(b"\r").filter(|_| value.len() < content.len()).unwrap_or(value)))
+        Ok(SecretValue::new(
+            value.strip_suffix(b"\r").filter(|_| value.len() < content.len()).unwrap_or(value),
+        ))
     }
 }
 

@@ -31,10 +31,7 @@ pub(super) fn whole(file: OwnedFd, path: &Path) -> Result<Zeroizing<Vec<u8>>, Fa
     // would leave copies behind.
     let room = meta.len().min(MAX_BYTES) + 1;
     let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(room).unwrap_or(0)));
-    file.by_ref()
-        .take(room)
-        .read_to_end(&mut content)
-        .map_err(|error| unreadable(path, &error))?;
+    file.by_ref().take(room).read_to_end(&mut content).map_err(|error| unreadable(path, &error))?;
     if content.len() as u64 >= room {
         return Err(if room > MAX_BYTES {
             let detail = format!("{} is larger than {MAX_BYTES} bytes", path.display());

@@ -13,13 +13,13 @@ use secret_broker::{
 };
 
 /// Stands in every value of every fixture; no fault may hold it.
-pub const PLANTED: &str = "PLANTED-hunter2-PLANTED";
+pub(crate) const PLANTED: &str = "PLANTED-hunter2-PLANTED";
 /// Longer than any store takes here.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One store under test.
 #[async_trait::async_trait]
-pub trait Fixture {
+pub(crate) trait Fixture {
     /// Whether its values have leases.
     fn leased(&self) -> bool;
     /// A secret that exists, with a field whose value holds [`PLANTED`].
@@ -35,7 +35,7 @@ pub trait Fixture {
 }
 
 /// Runs the whole suite.
-pub async fn holds(fixture: &impl Fixture) {
+pub(crate) async fn holds(fixture: &impl Fixture) {
     a_value_has_fields_and_a_version(fixture).await;
     a_second_fetch_gives_the_same_version_or_another_lease(fixture).await;
     many_fetch_at_once(fixture).await;

@@ -71,14 +71,15 @@ impl Origin for Dotenv {
 impl Place {
     fn read(&self) -> Result<Fields, Fault> {
         let path = self.file.as_path();
-        let file = open(path, OPEN, Mode::empty())
-            .map_err(|error| unreadable(path, &error.into()))?;
+        let file =
+            open(path, OPEN, Mode::empty()).map_err(|error| unreadable(path, &error.into()))?;
         let content = whole(file, path)?;
         let entries = parse::entries(&content).map_err(|error| {
             let detail = format!("{}, line {}: {}", path.display(), error.line, error.what);
             Fault::new(Reason::Invalid, detail)
         })?;
-        let field = |(field, key): (&String, &String)| Ok((field.clone(), pick(path, &entries, key)?));
+        let field =
+            |(field, key): (&String, &String)| Ok((field.clone(), pick(path, &entries, key)?));
         self.keys.iter().map(field).collect()
     }
 }
@@ -91,8 +92,7 @@ fn pick(path: &Path, entries: &[parse::Entry<'_>], key: &str) -> Result<SecretVa
     };
     if let Some(again) = found.next() {
         let (first, second) = (entry.line, again.line);
-        let detail =
-            format!("{} sets {key} twice, in lines {first} and {second}", path.display());
+        let detail = format!("{} sets {key} twice, in lines {first} and {second}", path.display());
         return Err(Fault::new(Reason::Invalid, detail));
     }
     Ok(SecretValue::new(entry.value.as_slice()))

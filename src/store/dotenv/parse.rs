@@ -160,7 +160,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-const SUBSTITUTION: &str = "${…} is not substituted here: write the value, or put it in single quotes";
+const SUBSTITUTION: &str =
+    "${…} is not substituted here: write the value, or put it in single quotes";
 
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
