@@ -3,6 +3,7 @@
 mod certificates;
 pub mod clock;
 pub mod running;
+mod saving;
 mod stores;
 
 use std::{
@@ -44,6 +45,12 @@ pub enum StartError {
     /// The audit log can't be opened.
     #[error("audit: {0}")]
     Audit(#[from] crate::audit::AuditError),
+    /// The state file or its key can't be used.
+    #[error("state: {0}")]
+    State(#[from] crate::broker::state::StateError),
+    /// No randomness can be had.
+    #[error("{0}")]
+    Randomness(crate::domain::fault::Fault),
     /// An address or a socket can't be listened on.
     #[error("{setting}: can't listen on {address}: {source}")]
     Listen {

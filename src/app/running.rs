@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     sync::watch,
@@ -19,6 +20,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use super::{
     StartError, certificates,
     clock::SystemClock,
+    saving::{self, Left, Saving},
     stores::{self, Server, Surroundings},
 };
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     broker::{Broker, Kept, ports::Clock, service::Catalogue},
     config::{Checked, Config, UnixSocket, Vault, reload::ConfigSource},
     server::{dispatch::Services, edge::Edge, listener::Listener},
+    store::VersionKey,
     telemetry::{
         Condition, Logs, Metrics, Readiness, SecretReading,
         events::{CertificateLoaded, ConfigLoaded, ConfigRefused},
@@ -49,7 +52,9 @@ pub struct Running {
     around: Surroundings,
     logs: Option<Logs>,
     readiness: Readiness,
-    vault: Option<Server>,
+    /// Shared with whoever saves the state.
+    vault: Arc<ArcSwapOption<Server>>,
+    saving: Option<Saving>,
     revoke_on_exit: bool,
     vaults: u64,
     tls: Option<Arc<LiveTls>>,
@@ -82,12 +87,34 @@ impl Running {
         panics::install_hook(Arc::clone(&metrics));
         ConfigLoaded { secrets: config.secrets.len(), warnings: &warnings }.record(&metrics);
         let seed = u64::try_from(clock.wall().as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
-        let around =
-            Surroundings { clock: Arc::clone(&clock), metrics: Arc::clone(&metrics), seed };
+        let (file, left) = match &config.state {
+            Some(settings) => {
+                let (file, left) = saving::open(settings, &clock).await?;
+                (Some(file), left)
+            }
+            None => (None, Left::default()),
+        };
+        let versions = match left.version_key {
+            Some(key) => key,
+            None => VersionKey::generate().map_err(StartError::Randomness)?,
+        };
+        let versions = Arc::new(versions);
+        let around = Surroundings {
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            versions: Arc::clone(&versions),
+            seed,
+        };
+        let saving = file.map(|file| Saving::new(file, Arc::clone(&clock), versions));
         let (readiness, starting) = Readiness::starting();
 
         let revoke_on_exit = config.vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
         let vault = connect(config.vault, &around, 0)?;
+        if let (Some(vault), Some(session)) = (&vault, &left.session)
+            && let Err(fault) = vault.store.import_session(&session.content)
+        {
+            tracing::warn!(%fault, "the saved session is not used");
+        }
         let mut tasks = JoinSet::new();
         keep_session(&mut tasks, vault.as_ref());
         let capacity = u64::try_from(config.secrets.len().max(1)).unwrap_or(u64::MAX);
@@ -97,7 +124,13 @@ impl Running {
         let keepers = tokio::spawn(keepers.run());
         let catalogue = stores::catalogue(config.secrets, vault.as_ref(), &around);
         let prefetched = prefetched(&catalogue);
-        broker.load(catalogue, Default::default()).await;
+        broker.load(catalogue, left.secrets).await;
+        let vault = Arc::new(ArcSwapOption::from(vault.map(Arc::new)));
+        if let Some(saving) = saving.clone() {
+            let vault = Arc::clone(&vault);
+            let in_use = move || vault.load().as_ref().map(|vault| Arc::clone(&vault.store));
+            tasks.spawn(saving.run(Arc::clone(&broker), in_use));
+        }
 
         let audit = Arc::new(AuditLog::open(config.audit, Arc::clone(&clock))?);
         let limits = config.server.limits;
@@ -125,7 +158,8 @@ impl Running {
         let mut address = None;
         if let (Some(listen), Some(settings)) = (config.server.listen, config.tls) {
             let (live, keep) =
-                certificates::keep(settings, vault.as_ref(), Arc::clone(&clock), seed).await?;
+                certificates::keep(settings, vault.load().as_deref(), Arc::clone(&clock), seed)
+                    .await?;
             tasks.spawn(keep);
             tasks.spawn(tell_certificates(Arc::clone(&live), Arc::clone(&metrics)));
             let socket = TcpListener::bind(listen).await.map_err(|source| StartError::Listen {
@@ -177,6 +211,7 @@ impl Running {
             logs,
             readiness,
             vault,
+            saving,
             revoke_on_exit,
             vaults: 0,
             tls,
@@ -231,12 +266,12 @@ impl Running {
         match connect(vault, &self.around, self.vaults) {
             Ok(vault) => {
                 keep_session(&mut self.tasks, vault.as_ref());
-                self.vault = vault;
+                self.vault.store(vault.map(Arc::new));
             }
             Err(error) => tracing::error!(%error, "the connection to Vault stays as it was"),
         }
         let count = secrets.len();
-        let catalogue = stores::catalogue(secrets, self.vault.as_ref(), &self.around);
+        let catalogue = stores::catalogue(secrets, self.vault.load().as_deref(), &self.around);
         self.edge.enforce(policy);
         self.broker.load(catalogue, Default::default()).await;
         ConfigLoaded { secrets: count, warnings: &warnings }.record(&self.around.metrics);
@@ -257,7 +292,7 @@ impl Running {
         } else {
             certificate.holds()
         }
-        if let Some(reason) = self.vault.as_ref().and_then(|vault| vault.store.outage()) {
+        if let Some(reason) = self.vault.load().as_ref().and_then(|vault| vault.store.outage()) {
             tracing::debug!(
                 reason = reason.name(),
                 started = *startup.borrow(),
@@ -272,10 +307,16 @@ impl Running {
         self.broker.end_watches();
         self.shutdown.send_replace(true);
         while self.listeners.join_next().await.is_some() {}
+        let vault = self.vault.load_full();
+        if let Some(saving) = &self.saving
+            && let Err(error) = saving.save(&self.broker, vault.as_ref().map(|v| &*v.store)).await
+        {
+            tracing::error!(%error, "the state could not be saved; the one before stands");
+        }
         self.broker.stop(self.revoke_on_exit).await;
         let revoke = async {
             let _ = self.keepers.await;
-            if let Some(vault) = self.vault.as_ref().filter(|_| self.revoke_on_exit)
+            if let Some(vault) = vault.filter(|_| self.revoke_on_exit)
                 && let Err(fault) = vault.store.close().await
             {
                 tracing::warn!(%fault, "the token could not be revoked; it ends by itself");

@@ -17,7 +17,13 @@ use crate::{
         fault::{Fault, Reason},
         secret::SecretName,
     },
-    store::vault::{SetupError, VaultStore},
+    store::{
+        VersionKey,
+        directory::Directory,
+        dotenv::Dotenv,
+        memory::{LeaseTerms, Memory},
+        vault::{SetupError, VaultStore},
+    },
     telemetry::{Metrics, WithTelemetry, events::VaultCalled},
 };
 
@@ -26,6 +32,7 @@ use crate::{
 pub(super) struct Surroundings {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) versions: Arc<VersionKey>,
     pub(super) seed: u64,
 }
 
@@ -42,7 +49,13 @@ impl Server {
         mark: u64,
     ) -> Result<Self, SetupError> {
         let calls = Arc::new(Calls(Arc::clone(&around.metrics)));
-        let store = VaultStore::new(vault, Arc::clone(&around.clock), calls, around.seed ^ mark)?;
+        let store = VaultStore::new(
+            vault,
+            Arc::clone(&around.clock),
+            calls,
+            Arc::clone(&around.versions),
+            around.seed ^ mark,
+        )?;
         Ok(Self { store, mark })
     }
 }
@@ -90,11 +103,18 @@ fn origin(
     server: Option<&Server>,
     around: &Surroundings,
 ) -> Option<Arc<dyn Origin>> {
-    let _ = around;
-    match origin {
-        SecretOrigin::Vault(place) => server.map(|server| server.store.origin(place)),
-        _ => None,
-    }
+    let versions = Arc::clone(&around.versions);
+    Some(match origin {
+        SecretOrigin::Vault(place) => return server.map(|server| server.store.origin(place)),
+        SecretOrigin::Dotenv { file, fields } => Arc::new(Dotenv::new(file, fields, versions)),
+        SecretOrigin::Directory { directory, fields } => {
+            Arc::new(Directory::new(directory, fields, versions))
+        }
+        SecretOrigin::Memory { fields, ttl, max_ttl } => {
+            let terms = ttl.map(|ttl| LeaseTerms { ttl, max_ttl });
+            Arc::new(Memory::new(fields, terms, Arc::clone(&around.clock)))
+        }
+    })
 }
 
 /// Tells places apart: another path, or the same path at a server that was set up anew.

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod ports;
 pub mod service;
 pub mod snapshot;
+pub mod state;
 pub mod watch;
 
 pub use kept::Kept;

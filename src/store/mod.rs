@@ -1,5 +1,11 @@
 //! Adapters to the places that secrets come from, each behind the port
 //! [`Origin`](crate::broker::ports::Origin).
 
-mod digest;
+pub mod directory;
+pub mod dotenv;
+pub mod memory;
+mod read;
 pub mod vault;
+mod version;
+
+pub use version::VersionKey;

@@ -13,7 +13,7 @@ use crate::{
         life::{Issued, Lease, Lifetime},
         secret::{Fields, SecretValue, Version},
     },
-    store::digest,
+    store::VersionKey,
 };
 
 /// Reads the answer of a path.
@@ -21,6 +21,7 @@ pub(super) fn issued(
     place: &VaultPath,
     envelope: Envelope,
     now: Timestamp,
+    key: &VersionKey,
 ) -> Result<Issued, Fault> {
     let data = match (envelope.data, envelope.auth) {
         (Some(Value::Object(data)), _) | (_, Some(Value::Object(data))) => data,
@@ -30,13 +31,13 @@ pub(super) fn issued(
         VaultEngine::KvV2 { .. } => versioned(place, data),
         VaultEngine::KvV1 { .. } => {
             let fields = fields(&place.fields, data)?;
-            Ok(value(fields, None, Lifetime::Unbounded))
+            Ok(value(key.version(&fields), fields, Lifetime::Unbounded))
         }
         VaultEngine::Generic { .. } => {
             let ttl = Duration::from_secs(envelope.lease_duration);
             let lease = (!envelope.lease_id.is_empty())
                 .then(|| Lease { id: envelope.lease_id.into(), renewable: envelope.renewable });
-            generic(place, data, lease, ttl, now)
+            generic(place, data, lease, ttl, now, key)
         }
     }
 }
@@ -53,7 +54,8 @@ fn versioned(place: &VaultPath, mut data: Map<String, Value>) -> Result<Issued, 
         return Err(Fault::new(Reason::NotFound, "the latest version of the secret is deleted"));
     };
     let fields = fields(&place.fields, data)?;
-    Ok(value(fields, Some(version.to_string()), Lifetime::Unbounded))
+    let version = Version(version.to_string().into());
+    Ok(value(version, fields, Lifetime::Unbounded))
 }
 
 fn generic(
@@ -62,12 +64,13 @@ fn generic(
     lease: Option<Lease>,
     ttl: Duration,
     now: Timestamp,
+    key: &VersionKey,
 ) -> Result<Issued, Fault> {
     let number = |key: &str| data.get(key).and_then(Value::as_u64);
     // In the order of what they promise: a lease can be revoked, a rotation is announced, an
     // expiry stands in a certificate.
     let (version, lifetime) = if let Some(lease) = lease {
-        (Some(digest::of_lease(&lease.id)), Lifetime::Leased { lease, ttl })
+        (Some(key.of_lease(&lease.id)), Lifetime::Leased { lease, ttl })
     } else if let (Some(Value::String(rotated)), Some(left)) =
         (data.get("last_vault_rotation"), number("ttl"))
     {
@@ -85,12 +88,10 @@ fn generic(
         (None, Lifetime::Unbounded)
     };
     let fields = fields(&place.fields, data)?;
-    let version = version.map(|version| version.0.as_ref().to_owned());
-    Ok(value(fields, version, lifetime))
+    Ok(value(version.unwrap_or_else(|| key.version(&fields)), fields, lifetime))
 }
 
-fn value(fields: Fields, version: Option<String>, lifetime: Lifetime) -> Issued {
-    let version = version.map_or_else(|| digest::of_fields(&fields), |v| Version(v.into()));
+fn value(version: Version, fields: Fields, lifetime: Lifetime) -> Issued {
     Issued { fields: Arc::new(fields), version, lifetime, max_left: None }
 }
 
@@ -143,7 +144,8 @@ mod tests {
 
     fn answer(place: &VaultPath, json: Value) -> Result<Issued, Fault> {
         let envelope = serde_json::from_value(json).expect("an envelope");
-        issued(place, envelope, Timestamp::from_second(1000).expect("a time"))
+        let key = VersionKey::generate().expect("randomness");
+        issued(place, envelope, Timestamp::from_second(1000).expect("a time"), &key)
     }
 
     #[test]

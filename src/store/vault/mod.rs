@@ -25,6 +25,7 @@ use self::{
     fault::Doing,
     session::{Session, Sessions},
 };
+use super::VersionKey;
 use crate::{
     broker::ports::{CallObserver, Clock, Origin},
     config::{self, VaultEngine, VaultMethod, VaultPath},
@@ -49,6 +50,7 @@ pub struct VaultStore {
     client: Arc<Client>,
     sessions: Sessions,
     clock: Arc<dyn Clock>,
+    versions: Arc<VersionKey>,
     /// The lease time last seen of each path.
     expected: StdMutex<HashMap<String, Duration>>,
 }
@@ -62,13 +64,14 @@ impl VaultStore {
         vault: config::Vault,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
+        versions: Arc<VersionKey>,
         seed: u64,
     ) -> Result<Arc<Self>, SetupError> {
         let client = Client::new(&vault, Arc::clone(&clock), observer, Jitter::seeded(seed))?;
         let client = Arc::new(client);
         let jitter = Jitter::seeded(seed.rotate_left(32));
         let sessions = Sessions::new(Arc::clone(&client), vault.auth, Arc::clone(&clock), jitter);
-        Ok(Arc::new(Self { client, sessions, clock, expected: StdMutex::default() }))
+        Ok(Arc::new(Self { client, sessions, clock, versions, expected: StdMutex::default() }))
     }
 
     /// The origin of the secret at a place of this server.
@@ -100,12 +103,13 @@ impl VaultStore {
         self.sessions.export()
     }
 
-    /// Takes over the token of an earlier run, so that its leases live on.
+    /// Takes over the token of an earlier run, so that its leases live on. If Vault does not accept
+    /// it any more, its first use shows that and logs in anew.
     ///
     /// # Errors
-    /// When Vault does not accept it; the next call logs in.
-    pub async fn import_session(&self, record: &SecretValue) -> Result<(), Fault> {
-        self.sessions.import(record).await
+    /// When the record is not one of a session.
+    pub fn import_session(&self, record: &SecretValue) -> Result<(), Fault> {
+        self.sessions.import(record)
     }
 
     async fn read(
@@ -223,7 +227,8 @@ impl Origin for VaultOrigin {
     async fn fetch(&self) -> Result<Issued, Fault> {
         let (path, method, parameters) = self.path();
         let (envelope, session) = self.store.read(&path, method, &parameters).await?;
-        let mut issued = answer::issued(&self.place, envelope, self.store.clock.wall())?;
+        let mut issued =
+            answer::issued(&self.place, envelope, self.store.clock.wall(), &self.store.versions)?;
         if let Lifetime::Leased { lease, ttl } = &issued.lifetime {
             self.store.expect(&path, *ttl);
             self.store.sessions.minted(Arc::clone(&lease.id), Arc::clone(&session));

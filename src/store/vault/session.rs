@@ -169,7 +169,7 @@ impl Sessions {
                     renewable = token.renewable,
                     "logged in to Vault"
                 );
-                Ok(self.install(token, since))
+                Ok(self.install(token, since, VERDICT))
             }
             Err(fault) => {
                 tracing::warn!(%fault, "the login to Vault failed");
@@ -179,7 +179,7 @@ impl Sessions {
         }
     }
 
-    fn install(&self, token: Token, since: Moment) -> Arc<Session> {
+    fn install(&self, token: Token, since: Moment, good_for: Duration) -> Arc<Session> {
         let number = self.current.load().as_ref().map_or(1, |session| session.number + 1);
         let granted = Duration::from_secs(token.ttl);
         let ends_at = (token.ttl > 0).then(|| since + granted);
@@ -190,7 +190,7 @@ impl Sessions {
             max_at: if token.renewable { explicit } else { ends_at },
             renewable: token.renewable,
             renew_at: ends_at.map(|_| since + self.renew_after(granted)),
-            good_until: since + VERDICT,
+            good_until: since + good_for,
         };
         let session =
             Arc::new(Session { token: token.token, number, granted, times: StdMutex::new(times) });
@@ -345,29 +345,20 @@ impl Sessions {
         serde_json::to_vec(&record).ok().map(SecretValue::new)
     }
 
-    /// Takes over the token of an earlier run, after Vault vouched for it. While Vault can't be
-    /// asked it is taken on trust until its recorded end; a refusal is noticed at its first use.
-    pub(super) async fn import(&self, record: &SecretValue) -> Result<(), Fault> {
+    /// Takes over the token of an earlier run, on trust until its recorded end.
+    pub(super) fn import(&self, record: &SecretValue) -> Result<(), Fault> {
         let record: Record = serde_json::from_slice(record.expose())
             .map_err(|_| Fault::new(Reason::Invalid, "the saved session can't be read"))?;
-        let token = SecretValue::new(record.token.as_str());
-        let since = self.clock.now();
-        let wall = self.clock.wall();
-        let left = record
-            .ends_at
-            .map(|at| Duration::try_from(at.duration_since(wall)).unwrap_or_default());
-        let saved = Token {
-            token: SecretValue::new(token.expose()),
+        let left = |at: Timestamp| Duration::try_from(at.duration_since(self.clock.wall()));
+        let left = record.ends_at.map(|at| left(at).unwrap_or_default());
+        let token = Token {
+            token: SecretValue::new(record.token.as_str()),
             ttl: left.map_or(0, |left| left.as_secs().max(1)),
-            renewable: true,
+            renewable: left.is_some(),
             explicit_max_ttl: 0,
         };
-        let found = match login::lookup(&self.client, token, Doing::Read).await {
-            Ok(found) => found,
-            Err(fault) if fault.reason.is_transient() => saved,
-            Err(fault) => return Err(fault),
-        };
-        self.install(found, since);
+        // Never looked up by this run: its first refusal asks Vault what the token is worth.
+        self.install(token, self.clock.now(), Duration::ZERO);
         Ok(())
     }
 }
