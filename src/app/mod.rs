@@ -2,6 +2,8 @@
 
 mod certificates;
 pub mod clock;
+mod dev;
+mod dev_vault;
 pub mod running;
 mod saving;
 mod stores;
@@ -19,6 +21,7 @@ use self::running::Running;
 use crate::{
     cli::{self, Args, Command, Console, failure},
     config::{self, Mistakes, reference, reload::ConfigSource},
+    lockdown::{Lockdown, Outcome, lock_down},
     store::vault::SetupError,
     telemetry::logs::InvalidFilter,
     tls::{self, TlsError},
@@ -48,6 +51,9 @@ pub enum StartError {
     /// The state file or its key can't be used.
     #[error("state: {0}")]
     State(#[from] crate::broker::state::StateError),
+    /// The Vault for `dev --vault` can't be used.
+    #[error("{0}")]
+    DevVault(String),
     /// No randomness can be had.
     #[error("{0}")]
     Randomness(crate::domain::fault::Fault),
@@ -72,6 +78,7 @@ pub enum StartError {
 /// The whole program: the command line in, the exit code out.
 pub fn main() -> ExitCode {
     let Args { command } = Args::parse();
+    let lockdown = matches!(command, Command::Serve(_) | Command::Dev(_)).then(lock_down);
     // One thread: the sidecar shares its pod's cores with an application, and one is enough.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -81,23 +88,29 @@ pub fn main() -> ExitCode {
     let _ = tls::provider().as_ref().clone().install_default();
     runtime.block_on(async {
         match command {
-            Command::Serve(args) => ended(serve(args.config).await),
+            Command::Serve(args) => ended(serve(args.config, lockdown).await),
             Command::Schema => print(&reference::schema()),
             Command::Client(command) => {
                 let (mut out, mut err) = (io::stdout(), io::stderr());
                 let mut console = Console::of_process(&mut out, &mut err);
                 ExitCode::from(cli::run(command, &mut console, config::check_file).await)
             }
-            Command::Dev(_) => ExitCode::FAILURE,
+            Command::Dev(args) => ended(dev::run(args).await),
         }
     })
 }
 
-async fn serve(path: PathBuf) -> Result<(), StartError> {
+async fn serve(path: PathBuf, lockdown: Option<Lockdown>) -> Result<(), StartError> {
     let environment = Box::new(|name: &str| config::environment(name));
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;
     let running = Running::start(checked).await?;
+    for (measure, outcome) in lockdown.iter().flat_map(Lockdown::measures) {
+        match outcome {
+            Outcome::Held => tracing::info!(measure, "locked down"),
+            Outcome::Refused(why) => tracing::warn!(measure, why, "not locked down"),
+        }
+    }
     running.serve(&mut source, stopped()?).await;
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::{
 
 /// Standard output and error of a command.
 pub struct Console<'a> {
-    out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
+    out: &'a mut (dyn Write + Send),
+    err: &'a mut (dyn Write + Send),
     terminal: bool,
     color: bool,
 }
@@ -16,8 +16,8 @@ pub struct Console<'a> {
 impl<'a> Console<'a> {
     /// Writes to these; `terminal` says whether people read `out`, `color` whether they want it in colour.
     pub fn new(
-        out: &'a mut dyn Write,
-        err: &'a mut dyn Write,
+        out: &'a mut (dyn Write + Send),
+        err: &'a mut (dyn Write + Send),
         terminal: bool,
         color: bool,
     ) -> Self {

@@ -16,7 +16,7 @@ mod on_rotation;
 mod output;
 mod render;
 mod signals;
-mod watch;
+pub(crate) mod watch;
 
 use std::path::Path;
 

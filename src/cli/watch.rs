@@ -41,6 +41,13 @@ pub(super) async fn run(args: WatchArgs, console: &mut Console<'_>) -> Result<u8
     Ok(failure::OK)
 }
 
+/// Shows an event to people, without values.
+pub(crate) fn show(event: &Event, console: &mut Console<'_>) {
+    let line = for_people(event, false, console);
+    // A terminal that is gone is nobody's failure.
+    let _ = console.write(line.as_bytes());
+}
+
 fn as_json(event: &Event, values: bool) -> EventJson<'_> {
     let form = if values { SecretJson::with_values } else { SecretJson::without_values };
     EventJson {

@@ -1,0 +1,130 @@
+//! `dev`: a broker on an embedded catalogue, and a watcher that shows what happens.
+//!
+//! The watcher is an ordinary client over mTLS: it is told of each change as an application would
+//! be, and acknowledges it, so that replaced leases are revoked before its eyes.
+
+use std::{
+    fmt::Write as _,
+    fs::DirBuilder,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use secret_broker_client::{Client, Event, Outcome};
+
+use super::{StartError, dev_vault, running::Running, stopped};
+use crate::{
+    cli::{self, Console, args::DevArgs},
+    config::{self, reload::ConfigSource},
+};
+
+const COMMON: &str = include_str!("dev.toml");
+const MEMORY: &str = include_str!("dev-memory.toml");
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn run(args: DevArgs) -> Result<(), StartError> {
+    let directory = directory(args.directory)?;
+    let mut text = COMMON
+        .replace("DIRECTORY", &directory.display().to_string())
+        .replace("LISTEN", &args.listen.to_string());
+    if args.vault {
+        text.push_str(&dev_vault::prepare().await?);
+    } else {
+        text.push_str(MEMORY);
+    }
+    let path = directory.join("config.toml");
+    std::fs::write(&path, text)?;
+    let environment = Box::new(|name: &str| config::environment(name));
+    let mut source = ConfigSource::open(path, environment)?;
+    let checked = source.load().await.map_err(StartError::Configuration)?;
+    let running = Running::start(checked).await?;
+    let address = running.address().unwrap_or(args.listen);
+    let narrator = tokio::spawn(narrate(address, directory, args.vault));
+    running.serve(&mut source, stopped()?).await;
+    narrator.abort();
+    Ok(())
+}
+
+/// A directory of this user's only.
+fn directory(wanted: Option<PathBuf>) -> io::Result<PathBuf> {
+    let directory = wanted.unwrap_or_else(|| {
+        let runtime = config::environment("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let below = runtime.unwrap_or_else(std::env::temp_dir);
+        below.join(format!("secret-broker-dev-{}", rustix::process::getuid().as_raw()))
+    });
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let meta = std::fs::symlink_metadata(&directory)?;
+    let ours = std::os::unix::fs::MetadataExt::uid(&meta) == rustix::process::getuid().as_raw();
+    if !meta.is_dir() || !ours {
+        let what = format!(
+            "{}: must be a directory of this user; name another with --directory",
+            directory.display()
+        );
+        return Err(io::Error::other(what));
+    }
+    Ok(directory)
+}
+
+/// Shows what a watching application sees.
+async fn narrate(address: SocketAddr, directory: PathBuf, vault: bool) {
+    say(&introduction(address, &directory, vault));
+    let url = format!("https://{address}");
+    let client = Client::builder().address(&url).cert_dir(&directory).build();
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return say(&format!("the watcher can't connect: {error}\n")),
+    };
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut console = Console::of_process(&mut out, &mut err);
+    let mut watch = client.watch(Vec::<String>::new());
+    while let Some(event) = watch.next().await {
+        match event {
+            Ok(event) => {
+                cli::watch::show(&event, &mut console);
+                if let Event::Current(secret) | Event::Rotated(secret) = &event
+                    && let Err(error) = client.report(secret, Outcome::Applied).await
+                {
+                    say(&format!("the acknowledgement failed: {error}\n"));
+                }
+            }
+            Err(error) => say(&format!("the watch ended: {error}\n")),
+        }
+    }
+}
+
+fn introduction(address: SocketAddr, directory: &Path, vault: bool) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "secret-broker".into());
+    let program = program.display();
+    let directory = directory.display();
+    let how = format!("--address https://{address} --cert-dir {directory}");
+    let from = if vault { "your Vault" } else { "generated values with leases of seconds" };
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "secret-broker serves mTLS gRPC on {address}, with secrets from {from}.\n\
+         \n\
+         In a second terminal:\n\
+         \x20 {program} list {how}\n\
+         \x20 {program} get POSTGRES_PASSWORD {how}\n\
+         \x20 {program} watch {how}\n\
+         \n\
+         The same over the Unix socket: --address unix://{directory}/broker.sock\n\
+         Each access is recorded in {directory}/audit.log\n\
+         \n\
+         What a watching application sees, from now on (it acknowledges each new version, and the\n\
+         one before is revoked then). Ctrl-C ends it.\n"
+    );
+    text
+}
+
+/// Prints for the person at the terminal; one who left misses nothing.
+fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
