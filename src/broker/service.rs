@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -60,6 +60,7 @@ pub struct Broker {
     keepers: ArcSwapOption<mpsc::UnboundedSender<BoxFuture<'static, ()>>>,
     dirty: Arc<Notify>,
     observer: Arc<dyn Observer>,
+    watches_ended: AtomicBool,
 }
 
 /// Runs the keepers.
@@ -105,6 +106,7 @@ impl Broker {
             keepers: ArcSwapOption::from_pointee(keepers),
             dirty: Arc::default(),
             observer,
+            watches_ended: AtomicBool::new(false),
         };
         (Arc::new(broker), Keepers(running))
     }
@@ -187,6 +189,7 @@ impl Broker {
 
     /// Ends all watches, so that their connections can drain.
     pub fn end_watches(&self) {
+        self.watches_ended.store(true, Ordering::Release);
         let _ = self.notices.send(Notice::Stopped);
     }
 
@@ -195,15 +198,15 @@ impl Broker {
         self.dirty.notified().await;
     }
 
-    /// Whether the broker was stopped.
-    pub fn is_stopped(&self) -> bool {
-        self.keepers.load().is_none()
+    /// Whether all watches have to end. A watch that fell behind may never see the notice of it.
+    pub(super) fn has_ended_watches(&self) -> bool {
+        self.watches_ended.load(Ordering::Acquire)
     }
 
     /// Ends all watches and stops all keepers, which revoke what they hold if `revoke` says so.
     pub async fn stop(&self, revoke: bool) {
         self.keepers.store(None);
-        let _ = self.notices.send(Notice::Stopped);
+        self.end_watches();
         let catalogue = self.catalogue.swap(Arc::default());
         for name in catalogue.keys() {
             if let Some(kept) = self.alive.get(name).await {

@@ -116,7 +116,7 @@ impl Watch {
     /// Cancel safe: what was not returned is returned by the next call.
     pub async fn next(&mut self) -> Option<Occurrence> {
         loop {
-            if self.broker.is_stopped() {
+            if self.broker.has_ended_watches() {
                 return None;
             }
             if self.outdated {

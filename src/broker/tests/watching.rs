@@ -101,6 +101,18 @@ async fn a_watcher_that_falls_behind_a_little_is_told_the_latest_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_fell_behind_ends_too_when_watches_end() {
+    let rig = Rig::new();
+    rig.load(&[("db", rig.leased("db"))]).await;
+    let (mut watch, _) = rig.watch().await;
+    rig.broker.end_watches();
+    for _ in 0..300 {
+        rig.broker.policies_changed();
+    }
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_ends_when_the_broker_stops() {
     let rig = Rig::new();
     rig.load(&[("db", rig.leased("db"))]).await;
