@@ -85,7 +85,8 @@ impl VaultStore {
         self.sessions.run().await;
     }
 
-    /// Revokes the broker's token, and with it whatever was minted under it.
+    /// Revokes the broker's token, and with it whatever was minted under it, unless the token was
+    /// given to the broker.
     ///
     /// # Errors
     /// When Vault did not confirm it.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     broker::ports::Clock,
-    config::VaultAuth,
+    config::{AuthMethod, VaultAuth},
     domain::{
         fault::{Fault, Reason},
         secret::SecretValue,
@@ -323,8 +323,12 @@ impl Sessions {
         self.losses.subscribe()
     }
 
-    /// Revokes the current token, and with it whatever was minted under it.
+    /// Revokes the current token, and with it whatever was minted under it. A token that was given
+    /// to the broker is not the broker's to revoke.
     pub(super) async fn close(&self) -> Result<(), Fault> {
+        if matches!(self.auth.method, AuthMethod::Token { .. }) {
+            return Ok(());
+        }
         let Some(session) = self.current.swap(None) else { return Ok(()) };
         let call = async |v| token::revoke_self(&v).await;
         self.client.library("token_revoke", Some(&session.token), Doing::Read, call).await
