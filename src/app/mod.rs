@@ -22,6 +22,7 @@ use crate::{
     cli::{self, Args, Command, Console, failure},
     config::{self, Mistakes, reference, reload::ConfigSource},
     lockdown::{Lockdown, Outcome, lock_down},
+    state,
     store::vault::SetupError,
     telemetry::logs::InvalidFilter,
     tls::{self, TlsError},
@@ -90,6 +91,7 @@ pub fn main() -> ExitCode {
         match command {
             Command::Serve(args) => ended(serve(args.config, lockdown).await),
             Command::Schema => print(&reference::schema()),
+            Command::Keygen => keygen(),
             Command::Client(command) => {
                 let (mut out, mut err) = (io::stdout(), io::stderr());
                 let mut console = Console::of_process(&mut out, &mut err);
@@ -139,6 +141,14 @@ fn ended(result: Result<(), StartError>) -> ExitCode {
 fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     let _ = writeln!(io::stderr(), "secret-broker: {error}");
     ExitCode::from(code)
+}
+
+/// Prints a new key; it is meant to be redirected into a file.
+fn keygen() -> ExitCode {
+    let key = state::generate_key();
+    let mut out = io::stdout();
+    let printed = out.write_all(key.expose()).and_then(|()| out.write_all(b"\n"));
+    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print(json: &serde_json::Value) -> ExitCode {

@@ -35,6 +35,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Make a key for the encrypted local state and print it.
+    Keygen,
     /// A command that is a client of a running broker.
     #[command(flatten)]
     Client(ClientCommand),

@@ -1,0 +1,150 @@
+//! Faults: Vault stopped, sealed, slow, garbled, forgetful; and the program killed.
+
+use std::time::Duration;
+
+use secret_broker_client::{Event, Freshness, Reason};
+use serde_json::json;
+
+use crate::{
+    main_job::{Rig, next_event, sections},
+    support::{
+        broker::Broker,
+        proxy::{Fault, Proxy},
+        until,
+    },
+};
+
+#[tokio::test]
+async fn values_are_served_on_and_marked_while_vault_is_stopped_and_recover_after_it() {
+    let mut rig = Rig::start("6s", "1h").await;
+    let broker = rig.broker().await;
+    let client = broker.client();
+    let mut watch = client.watch(["DB"]);
+    next_event(&mut watch, |event| matches!(event, Event::Current(_))).await;
+    rig.vault.stop();
+    let stale = next_event(&mut watch, |event| matches!(event, Event::Stale(_))).await;
+    assert!(matches!(
+        stale.secret().map(|s| s.freshness()),
+        Some(Freshness::Stale { reason: Reason::SourceUnavailable, .. })
+    ));
+    assert!(client.get("DB").await.is_ok(), "the value is served on");
+    rig.vault.restart().await;
+    let back =
+        next_event(&mut watch, |event| matches!(event, Event::Recovered(_) | Event::Rotated(_)))
+            .await;
+    assert!(rig.accepts(back.secret().expect("a secret")).await);
+}
+
+#[tokio::test]
+async fn nothing_is_served_past_its_end_and_the_reason_is_told() {
+    let mut rig = Rig::start("3s", "1h").await;
+    let broker = rig.broker().await;
+    let client = broker.client();
+    client.get("DB").await.expect("a secret");
+    rig.vault.stop();
+    let error = until("the value ends", async || client.get("DB").await.err()).await;
+    assert_eq!(error.reason(), Some(Reason::SourceUnavailable), "{error}");
+    rig.vault.restart().await;
+    until("a new one is served", async || client.get("DB").await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_sealed_vault_is_told_as_such_and_recovers() {
+    let rig = Rig::start("1h", "2h").await;
+    rig.vault.seal().await;
+    let broker = rig.broker().await;
+    let error = broker.client().get("DB").await.expect_err("Vault is sealed");
+    assert_eq!(error.reason(), Some(Reason::SourceSealed), "{error}");
+    rig.vault.unseal().await;
+    until("it recovers", async || broker.client().get("DB").await.ok()).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_late_cut_or_garbled_are_told_and_mended() {
+    let rig = Rig::start("1h", "2h").await;
+    for (fault, reasons) in [
+        (Fault::Delay(Duration::from_secs(5)), vec![Reason::SourceTimeout]),
+        (Fault::Cut(60), vec![Reason::SourceUnavailable, Reason::SourceInvalid]),
+        (Fault::Garbage, vec![Reason::SourceInvalid]),
+        (Fault::Refuse, vec![Reason::SourceUnavailable]),
+        (Fault::Status("database", 500), vec![Reason::SourceUnavailable]),
+        (Fault::Status("database", 429), vec![Reason::SourceThrottled]),
+        (Fault::Status("database", 403), vec![Reason::SourceForbidden]),
+    ] {
+        let proxy = Proxy::start(rig.vault.port()).await;
+        proxy.set(fault.clone());
+        let broker = Broker::start(&sections(&proxy.address()), &rig.environment()).await;
+        let error = broker.client().get("DB").await.expect_err("a fault");
+        let reason = error.reason().expect("a reason");
+        assert!(reasons.contains(&reason), "{fault:?}: {error}");
+        assert!(!broker.log().contains("planted by the proxy"), "what Vault says is not logged");
+        proxy.set(Fault::Pass);
+        until("it recovers", async || broker.client().get("DB").await.ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn one_forbidden_path_costs_no_login_and_harms_no_other_secret() {
+    let rig = Rig::start("1h", "2h").await;
+    let proxy = Proxy::start(rig.vault.port()).await;
+    let more = "[secrets.FORBIDDEN]\ncategory = \"x\"\nstore = \"vault\"\nengine = \"kv2\"\nmount = \"private\"\npath = \"a\"\nprefetch = false\n";
+    let broker =
+        Broker::start(&format!("{}{more}", sections(&proxy.address())), &rig.environment()).await;
+    let client = broker.client();
+    client.get("DB").await.expect("a secret");
+    proxy.take_calls();
+    for _ in 0..50 {
+        let error = client.get("FORBIDDEN").await.expect_err("forbidden");
+        assert_eq!(error.reason(), Some(Reason::SourceForbidden));
+    }
+    assert!(client.get("DB").await.is_ok());
+    let calls = proxy.take_calls();
+    assert_eq!(calls.get("auth/approle/login"), None, "{calls:?}");
+    assert!(calls.values().sum::<usize>() <= 10, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_token_lost_behind_its_back_costs_one_login_and_every_secret_is_replaced() {
+    let rig = Rig::start("1h", "2h").await;
+    let proxy = Proxy::start(rig.vault.port()).await;
+    let mut text = sections(&proxy.address());
+    for i in 0..20 {
+        text += &format!(
+            "[secrets.DB{i}]\ncategory = \"database\"\nstore = \"vault\"\nengine = \"database\"\nrole = \"app\"\n"
+        );
+    }
+    let broker = Broker::start(&text, &rig.environment()).await;
+    let client = broker.client();
+    let names = (0..20).map(|i| format!("DB{i}")).collect::<Vec<_>>();
+    until("all are there", async || {
+        client.get_many(&names).await.ok().filter(|all| all.iter().all(|(_, s)| s.is_ok()))
+    })
+    .await;
+    let accessors = rig.vault.request("LIST", "auth/token/accessors", None).await.1;
+    proxy.take_calls();
+    for accessor in accessors["data"]["keys"].as_array().expect("accessors") {
+        let found =
+            rig.vault.write("auth/token/lookup-accessor", json!({ "accessor": accessor })).await;
+        if found["data"]["path"] == "auth/approle/login" {
+            rig.vault.write("auth/token/revoke-accessor", json!({ "accessor": accessor })).await;
+        }
+    }
+    // An application that is refused tells so, and the broker finds out what happened.
+    let refused = client.get("DB0").await.expect("a secret");
+    client
+        .report(&refused, secret_broker_client::Outcome::Refused("login failed"))
+        .await
+        .expect("a report");
+    until("every secret works again", async || {
+        let all = client.get_many(&names).await.ok()?;
+        for (_, secret) in all {
+            if !rig.accepts(&secret.ok()?).await {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    let calls = proxy.take_calls();
+    assert_eq!(calls.get("auth/approle/login"), Some(&1), "{calls:?}");
+}
