@@ -5,17 +5,17 @@
 //! that tell nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{self, Arc, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
-    sync::{Mutex, Notify},
+    sync::{Mutex, watch},
     time::{sleep, timeout},
 };
 
@@ -31,25 +31,30 @@ type Mark = Option<(u64, u64, u64, i64, i64)>;
 pub struct FileWatch {
     paths: Vec<PathBuf>,
     seen: Mutex<Vec<Mark>>,
-    news: Arc<Notify>,
-    /// Ends with the watch. Absent where the system gives none; the poll remains.
-    _watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    /// Absent where the system gives no watcher; the poll remains.
+    shared: Option<Arc<Shared>>,
 }
 
 impl FileWatch {
     /// Watches these paths, which need not exist yet.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths = paths.into_iter().collect::<Vec<_>>();
-        let news = Arc::new(Notify::new());
+        let directories = paths.iter().map(|path| directory(path).to_owned()).collect();
+        let shared = Shared::of_process();
+        if let Some(shared) = &shared {
+            shared.watch(&directories);
+        }
         let seen = Mutex::new(marks(&paths));
-        let _watcher = watcher(&paths, Arc::clone(&news));
-        Self { paths, seen, news, _watcher }
+        Self { paths, seen, directories, shared }
     }
 
     /// Waits until one of the files is another one, or has other content, than at the last return.
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&self) {
         loop {
+            // Before the look: what happens after it is told.
+            let news = self.shared.as_ref().map(|shared| shared.news.subscribe());
             {
                 let mut seen = self.seen.lock().await;
                 let now = marks(&self.paths);
@@ -59,9 +64,91 @@ impl FileWatch {
                     return;
                 }
             }
-            let _ = timeout(POLL, self.news.notified()).await;
+            match news {
+                Some(mut news) => drop(timeout(POLL, news.changed()).await),
+                None => sleep(POLL).await,
+            }
         }
     }
+}
+
+impl Drop for FileWatch {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.forget(&self.directories);
+        }
+    }
+}
+
+/// The one watcher of the process: each takes a thread, and a user may have few on one machine.
+struct Shared {
+    watched: sync::Mutex<Watched>,
+    news: watch::Sender<()>,
+}
+
+struct Watched {
+    watcher: RecommendedWatcher,
+    /// How many watches each directory has.
+    directories: BTreeMap<PathBuf, usize>,
+}
+
+static SHARED: sync::Mutex<Weak<Shared>> = sync::Mutex::new(Weak::new());
+
+impl Shared {
+    fn of_process() -> Option<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = shared.upgrade() {
+            return Some(shared);
+        }
+        let news = watch::Sender::new(());
+        let told = news.clone();
+        let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading is no change, and we read ourselves.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                told.send_replace(());
+            }
+        });
+        let first = Watched { watcher: made.ok()?, directories: BTreeMap::new() };
+        let first = Arc::new(Self { watched: sync::Mutex::new(first), news });
+        *shared = Arc::downgrade(&first);
+        Some(first)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, directories: &BTreeSet<PathBuf>) {
+        let mut watched = self.watched();
+        for directory in directories {
+            // Each time, for one that was made anew is another one. One that can't be watched is
+            // polled.
+            let _ = watched.watcher.watch(directory, RecursiveMode::NonRecursive);
+            *watched.directories.entry(directory.clone()).or_default() += 1;
+        }
+    }
+
+    fn forget(&self, directories: &BTreeSet<PathBuf>) {
+        let mut watched = self.watched();
+        for directory in directories {
+            let Some(count) = watched.directories.get_mut(directory) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                watched.directories.remove(directory);
+                let _ = watched.watcher.unwatch(directory);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn is_watched(&self, directory: &Path) -> bool {
+        self.watched().directories.contains_key(directory)
+    }
+}
+
+/// The directory that holds the path.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn marks(paths: &[PathBuf]) -> Vec<Mark> {
@@ -72,23 +159,32 @@ fn marks(paths: &[PathBuf]) -> Vec<Mark> {
     paths.iter().map(mark).collect()
 }
 
-fn watcher(paths: &[PathBuf], news: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_| news.notify_one()).ok()?;
-    let here = Path::new(".");
-    let directories = paths
-        .iter()
-        .map(|path| path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(here))
-        .collect::<BTreeSet<_>>();
-    for directory in directories {
-        // One that can't be watched is polled.
-        let _ = watcher.watch(directory, RecursiveMode::NonRecursive);
-    }
-    Some(watcher)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn watches_of_one_directory_each_see_a_change_and_leave_nothing_behind()
+    -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("file");
+        fs::write(&file, "1")?;
+        let watches = [FileWatch::new([file.clone()]), FileWatch::new([file.clone()])];
+        let shared = watches[0].shared.clone().expect("the system watches");
+        assert!(shared.is_watched(dir.path()));
+        fs::write(&file, "22")?;
+        for watch in &watches {
+            watch.changed().await;
+        }
+        let [one, other] = watches;
+        drop(one);
+        assert!(shared.is_watched(dir.path()));
+        fs::write(&file, "333")?;
+        other.changed().await;
+        drop(other);
+        assert!(!shared.is_watched(dir.path()));
+        Ok(())
+    }
 
     #[tokio::test]
     async fn a_write_a_rename_and_a_link_swap_are_seen() -> std::io::Result<()> {

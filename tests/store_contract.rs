@@ -1,5 +1,7 @@
 //! The promises of stores, held by each local one.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "support of tests")]
+
 #[path = "support/store_contract.rs"]
 mod contract;
 

@@ -212,7 +212,7 @@ mod tests {
             fields: Arc::new(Fields::single(SecretValue::new("v"))),
             version: Version("1".into()),
             generation: Generation(7),
-            issued_at: Moment::at(clock.now.since_origin() - MINUTE),
+            issued_at: Moment::at(clock.now.left(Moment::at(MINUTE))),
             ends_at: Some(clock.now + HOUR),
             lease: None,
         }

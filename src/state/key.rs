@@ -48,8 +48,8 @@ pub(super) fn refuse_beside(key: &Path, state: &Path) -> Result<(), StateError> 
 
 /// The first line that is not a comment.
 fn parse(content: &[u8]) -> Option<Identity> {
-    let lines = from_utf8(content).ok()?.lines().map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).next()?.parse().ok()
+    let mut lines = from_utf8(content).ok()?.lines().map(str::trim);
+    lines.find(|line| !line.is_empty() && !line.starts_with('#'))?.parse().ok()
 }
 
 fn no_identity(place: &str) -> StateError {

@@ -97,49 +97,46 @@ pub(super) fn decode(plain: &[u8]) -> Result<SavedState, Distrust> {
         return Err(Distrust::UnknownForm);
     }
     let state = serde_json::from_slice::<State>(plain).map_err(|_| Distrust::Malformed)?;
-    state.saved().ok_or(Distrust::Malformed)
+    state.saved()
 }
 
 impl State {
-    fn saved(self) -> Option<SavedState> {
-        let session = match self.session {
-            None => None,
-            Some(session) => Some(SavedSession {
-                content: session.content.0,
-                ends_at: optional_time(session.ends_at_ms)?,
-            }),
+    fn saved(self) -> Result<SavedState, Distrust> {
+        let session = |session: Session| {
+            let ends_at = session.ends_at_ms.map(time).transpose()?;
+            Ok(SavedSession { content: session.content.0, ends_at })
         };
-        let secret = |(name, secret): (String, Secret)| Some((name.parse().ok()?, secret.saved()?));
-        Some(SavedState {
+        let secret = |(name, secret): (String, Secret)| {
+            Ok((name.parse().map_err(|_| Distrust::Malformed)?, secret.saved()?))
+        };
+        Ok(SavedState {
             saved_at: time(self.saved_at_ms)?,
-            secrets: self.secrets.into_iter().map(secret).collect::<Option<_>>()?,
-            session,
+            secrets: self.secrets.into_iter().map(secret).collect::<Result<_, _>>()?,
+            session: self.session.map(session).transpose()?,
             version_key: self.version_key.map(|key| key.0),
         })
     }
 }
 
 impl Secret {
-    fn saved(self) -> Option<SavedSecret> {
-        let overlap = |overlap: Overlap| Some((overlap.held.saved()?, time(overlap.until_ms)?));
-        Some(SavedSecret {
+    fn saved(self) -> Result<SavedSecret, Distrust> {
+        let overlap = |overlap: Overlap| Ok((overlap.held.saved()?, time(overlap.until_ms)?));
+        Ok(SavedSecret {
             current: self.current.saved()?,
-            overlaps: self.overlaps.into_iter().map(overlap).collect::<Option<_>>()?,
+            overlaps: self.overlaps.into_iter().map(overlap).collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl Held {
-    fn saved(self) -> Option<SavedVersion> {
-        Some(SavedVersion {
+    fn saved(self) -> Result<SavedVersion, Distrust> {
+        Ok(SavedVersion {
             fields: self.fields.0,
             version: Version(self.version.into()),
             generation: Generation(self.generation),
             issued_at: time(self.issued_at_ms)?,
-            ends_at: optional_time(self.ends_at_ms)?,
-            lease: self
-                .lease
-                .map(|lease| Lease { id: lease.id.into(), renewable: lease.renewable }),
+            ends_at: self.ends_at_ms.map(time).transpose()?,
+            lease: self.lease.map(|l| Lease { id: l.id.into(), renewable: l.renewable }),
         })
     }
 }
@@ -172,16 +169,8 @@ impl From<&SavedVersion> for Held {
     }
 }
 
-fn time(ms: i64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(ms).ok()
-}
-
-/// `None` when there is a time and it is none.
-fn optional_time(ms: Option<i64>) -> Option<Option<Timestamp>> {
-    match ms {
-        None => Some(None),
-        Some(ms) => time(ms).map(Some),
-    }
+fn time(ms: i64) -> Result<Timestamp, Distrust> {
+    Timestamp::from_millisecond(ms).map_err(|_| Distrust::Malformed)
 }
 
 struct FieldValues(Arc<Fields>);

@@ -116,7 +116,7 @@ async fn the_file_is_its_owners_and_shows_nothing() {
     place.open().save(state(PLANTED)).await.unwrap();
     assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o600);
     let content = fs::read(place.path()).unwrap();
-    let hex = PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     for text in [PLANTED, &hex, "db/MAIN", "database/creds"] {
         assert!(!content.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }

@@ -220,7 +220,7 @@ mod tests {
             for file in ["id", "key"] {
                 fs::write(data.join(file), generation.to_string()).unwrap();
             }
-            symlink(&format!("..{generation}"), dir.path().join("..data_tmp")).unwrap();
+            symlink(format!("..{generation}"), dir.path().join("..data_tmp")).unwrap();
             fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
             if generation > 0 {
                 fs::remove_dir_all(dir.path().join(format!("..{}", generation - 1))).unwrap();

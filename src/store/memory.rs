@@ -92,13 +92,12 @@ impl Memory {
 
     fn fixed(&self) -> Result<Issued, Fault> {
         let mut held = self.held();
-        let (fields, version) = match &held.value {
-            Some((fields, version)) => (Arc::clone(fields), version.clone()),
-            None => {
-                let made = (Arc::new(self.generate()?), Version(random_name()?));
-                held.value = Some((Arc::clone(&made.0), made.1.clone()));
-                made
-            }
+        let (fields, version) = if let Some((fields, version)) = &held.value {
+            (Arc::clone(fields), version.clone())
+        } else {
+            let made = (Arc::new(self.generate()?), Version(random_name()?));
+            held.value = Some((Arc::clone(&made.0), made.1.clone()));
+            made
         };
         Ok(Issued { fields, version, lifetime: Lifetime::Unbounded, max_left: None })
     }
@@ -200,7 +199,7 @@ mod tests {
         push_random(&mut text, 62_000).unwrap();
         assert_eq!(text.len(), 62_000);
         for character in ALPHABET {
-            let count = text.iter().filter(|&c| c == character).count();
+            let count = text.split(|c| c == character).count() - 1;
             assert!((800..1200).contains(&count), "{}: {count}", char::from(*character));
         }
     }

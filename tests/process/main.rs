@@ -3,6 +3,15 @@
 //!
 //! The program runs itself again in the roles of [`child`].
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::use_debug,
+    reason = "a test"
+)]
+
 mod child;
 #[path = "../support/heap.rs"]
 mod heap;
@@ -95,12 +104,12 @@ fn killed_saves() {
     let one_save = begun.elapsed() * 2;
     let (mut saved, mut old, mut new) = (1, 0, 0);
     for kill in 0..KILLS {
-        let mut saver = Running::role("save-for-ever", place.path());
-        let begun = saver.line().parse::<u64>().unwrap();
+        let mut child = Running::role("save-for-ever", place.path());
+        let begun = child.line().parse::<u64>().unwrap();
         assert_eq!(begun, saved + 1);
         // Each at another point of the save.
         sleep(one_save * kill / KILLS);
-        drop(saver);
+        drop(child);
         let now = load(place.path());
         assert!(now >= saved, "the state went back from {saved} to {now}");
         if now == saved {
@@ -181,7 +190,7 @@ fn wiped() {
     assert!(found.len() >= 3, "the search finds what is held: {found:?}");
     child.go_on();
     assert_eq!(child.line(), "dropped");
-    let hex = PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = PLANTED.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     for text in [PLANTED, &hex] {
         let found = heap::search(pid, text.as_bytes()).unwrap();
         assert!(found.is_empty(), "left in memory: {found:?}");

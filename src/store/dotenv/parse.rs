@@ -147,7 +147,7 @@ impl<'a> Cursor<'a> {
         let end = self.rest.iter().position(|&b| !wanted(b)).unwrap_or(self.rest.len());
         let (taken, rest) = self.rest.split_at(end);
         self.rest = rest;
-        self.line += taken.iter().filter(|&&byte| byte == b'\n').count();
+        self.line += taken.split(|&byte| byte == b'\n').count() - 1;
         taken
     }
 
