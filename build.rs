@@ -1,13 +1,13 @@
 //! Generates the contract's messages and server from `proto/`, without a system protoc.
 
-use std::{env, error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf};
 
 const PROTO: &str = "proto/secretbroker/v1/broker.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile([PROTO], ["proto"])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(
         out.join("descriptors.bin"),
         protox::prost::Message::encode_to_vec(&descriptors),

@@ -52,11 +52,11 @@ pub(super) async fn keep(
             let client_roots = client_ca.as_deref().map(files::certificates).transpose()?;
             let issuer = Arc::new(VaultIssuer(origin));
             let jitter = Jitter::seeded(seed);
-            let mut issued = Issued::new(issuer, client_roots.unwrap_or_default(), jitter);
-            let (first, due) = issued.issue().await?;
+            let mut certificates = Issued::new(issuer, client_roots.unwrap_or_default(), jitter);
+            let (first, due) = certificates.issue().await?;
             let live = Arc::new(LiveTls::new(first)?);
             let keep = Arc::clone(&live);
-            Ok((live, async move { issued.run(&keep, due).await }.boxed()))
+            Ok((live, async move { certificates.run(&keep, due).await }.boxed()))
         }
     }
 }
@@ -97,9 +97,8 @@ impl CertificateIssuer for VaultIssuer {
         let field = |name: &'static str| fields.field(name).ok_or_else(|| missing(name));
         let text = |value: &SecretValue| String::from_utf8_lossy(value.expose()).into_owned();
         let ca_pem = text(field("issuing_ca")?);
-        let ends_in = match lifetime {
-            Lifetime::Ends(left) | Lifetime::Leased { ttl: left, .. } => left,
-            _ => return Err(missing("expiration")),
+        let (Lifetime::Ends(ends_in) | Lifetime::Leased { ttl: ends_in, .. }) = lifetime else {
+            return Err(missing("expiration"));
         };
         Ok(IssuedCertificate {
             chain_pem: format!("{}\n{ca_pem}", text(field("certificate")?)),

@@ -20,7 +20,6 @@ impl Clock for SystemClock {
         Moment::at(Duration::new(secs, nanos))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
     fn wall(&self) -> Timestamp {
         Timestamp::now()
     }

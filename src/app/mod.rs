@@ -4,6 +4,7 @@ mod certificates;
 pub mod clock;
 mod dev;
 mod dev_vault;
+mod doors;
 pub mod running;
 mod saving;
 mod stores;

@@ -1,16 +1,9 @@
 //! A broker from its start to its end: built, supervised, reloaded, drained.
 
-use std::{
-    fs, io,
-    net::SocketAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
@@ -18,23 +11,23 @@ use tokio::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    StartError, certificates,
+    StartError,
     clock::SystemClock,
+    doors::{self, Doors},
     saving::{self, Left, Saving},
     stores::{self, Server, Surroundings},
 };
 use crate::{
     audit::AuditLog,
-    broker::{Broker, Kept, ports::Clock, service::Catalogue},
-    config::{Checked, Config, UnixSocket, Vault, reload::ConfigSource},
-    server::{dispatch::Services, edge::Edge, listener::Listener},
+    broker::{Broker, Kept, ports::Clock, service::Catalogue, state::SavedSession},
+    config::{self, Checked, Config, Vault, reload::ConfigSource},
+    server::{dispatch::Services, edge::Edge},
     store::VersionKey,
     telemetry::{
         Condition, Logs, Metrics, Readiness, SecretReading,
-        events::{CertificateLoaded, ConfigLoaded, ConfigRefused},
+        events::{ConfigLoaded, ConfigRefused},
         http, panics,
     },
-    tls::LiveTls,
 };
 
 /// The name under which the health service tells readiness; the empty name tells liveness.
@@ -57,14 +50,42 @@ pub struct Running {
     saving: Option<Saving>,
     revoke_on_exit: bool,
     vaults: u64,
-    tls: Option<Arc<LiveTls>>,
-    address: Option<SocketAddr>,
-    drain: Duration,
-    shutdown: watch::Sender<bool>,
-    listeners: JoinSet<()>,
+    fixed: Fixed,
+    doors: Doors,
     keepers: JoinHandle<()>,
     tasks: JoinSet<()>,
     conditions: Conditions,
+}
+
+/// What a configuration settles until the next start.
+#[derive(PartialEq)]
+struct Fixed {
+    server: config::Server,
+    tls: Option<config::Tls>,
+    state: Option<PathBuf>,
+    http: Option<SocketAddr>,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self {
+            server: config.server.clone(),
+            tls: config.tls.clone(),
+            state: config.state.as_ref().map(|state| state.path.clone()),
+            http: config.telemetry.http,
+        }
+    }
+
+    /// The sections in which `other` differs.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("server", self.server == other.server),
+            ("tls", self.tls == other.tls),
+            ("state", self.state == other.state),
+            ("telemetry.http", self.http == other.http),
+        ];
+        sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
 }
 
 /// What may go wrong and come right again.
@@ -82,47 +103,26 @@ impl Running {
     pub async fn start(checked: Checked) -> Result<Self, StartError> {
         let Checked { config, warnings } = checked;
         let logs = Logs::install(&config.telemetry)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new());
-        panics::install_hook(Arc::clone(&metrics));
-        ConfigLoaded { secrets: config.secrets.len(), warnings: &warnings }.record(&metrics);
-        let seed = u64::try_from(clock.wall().as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
-        let (file, left) = match &config.state {
-            Some(settings) => {
-                let (file, left) = saving::open(settings, &clock).await?;
-                (Some(file), left)
-            }
-            None => (None, Left::default()),
-        };
-        let versions = match left.version_key {
-            Some(key) => key,
-            None => VersionKey::generate().map_err(StartError::Randomness)?,
-        };
-        let versions = Arc::new(versions);
-        let around = Surroundings {
-            clock: Arc::clone(&clock),
-            metrics: Arc::clone(&metrics),
-            versions: Arc::clone(&versions),
-            seed,
-        };
-        let saving = file.map(|file| Saving::new(file, Arc::clone(&clock), versions));
+        let (around, saving, left) = surroundings(config.state.as_ref()).await?;
+        panics::install_hook(Arc::clone(&around.metrics));
+        ConfigLoaded { secrets: config.secrets.len(), warnings: &warnings }.record(&around.metrics);
+        let fixed = Fixed::of(&config);
+        let Config { server, tls, vault, secrets, policy, audit, telemetry, .. } = config;
         let (readiness, starting) = Readiness::starting();
-
-        let revoke_on_exit = config.vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
-        let vault = connect(config.vault, &around, 0)?;
-        if let (Some(vault), Some(session)) = (&vault, &left.session)
-            && let Err(fault) = vault.store.import_session(&session.content)
-        {
-            tracing::warn!(%fault, "the saved session is not used");
-        }
         let mut tasks = JoinSet::new();
+
+        let revoke_on_exit = vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
+        let vault = connect(vault, &around, 0)?;
+        import_session(vault.as_ref(), left.session.as_ref());
         keep_session(&mut tasks, vault.as_ref());
-        let capacity = u64::try_from(config.secrets.len().max(1)).unwrap_or(u64::MAX);
-        let capacity = capacity.saturating_mul(4).max(1024);
-        let (broker, keepers) =
-            Broker::new(Arc::clone(&clock), Arc::clone(&metrics) as _, capacity, seed);
+        let (broker, keepers) = Broker::new(
+            Arc::clone(&around.clock),
+            Arc::clone(&around.metrics) as _,
+            capacity(secrets.len()),
+            around.seed,
+        );
         let keepers = tokio::spawn(keepers.run());
-        let catalogue = stores::catalogue(config.secrets, vault.as_ref(), &around);
+        let catalogue = stores::catalogue(secrets, vault.as_ref(), &around);
         let prefetched = prefetched(&catalogue);
         broker.load(catalogue, left.secrets).await;
         let vault = Arc::new(ArcSwapOption::from(vault.map(Arc::new)));
@@ -132,68 +132,16 @@ impl Running {
             tasks.spawn(saving.run(Arc::clone(&broker), in_use));
         }
 
-        let audit = Arc::new(AuditLog::open(config.audit, Arc::clone(&clock))?);
-        let limits = config.server.limits;
-        let edge =
-            Edge::new(Arc::clone(&broker), config.policy, Arc::clone(&audit), limits.clone());
-        let edge = Arc::new(edge);
+        let audit = Arc::new(AuditLog::open(audit, Arc::clone(&around.clock))?);
+        let limits = server.limits.clone();
+        let edge = Arc::new(Edge::new(Arc::clone(&broker), policy, Arc::clone(&audit), limits));
         let health = HealthReporter::new();
-        let services = Services::new(
-            Arc::clone(&edge),
-            health.clone(),
-            config.server.reflection,
-            metrics_page(&around, &broker),
-        )?;
-        let (shutdown, stop) = watch::channel(false);
-        let listener = Listener::new(
-            services,
-            limits,
-            config.server.drain,
-            Arc::clone(&clock),
-            Arc::clone(&metrics) as _,
-            stop,
-        );
-        let mut listeners = JoinSet::new();
-        let mut tls = None;
-        let mut address = None;
-        if let (Some(listen), Some(settings)) = (config.server.listen, config.tls) {
-            let (live, keep) =
-                certificates::keep(settings, vault.load().as_deref(), Arc::clone(&clock), seed)
-                    .await?;
-            tasks.spawn(keep);
-            tasks.spawn(tell_certificates(Arc::clone(&live), Arc::clone(&metrics)));
-            let socket = TcpListener::bind(listen).await.map_err(|source| StartError::Listen {
-                setting: "server.listen",
-                address: listen.to_string(),
-                source,
-            })?;
-            address = socket.local_addr().ok();
-            listeners.spawn(Arc::clone(&listener).serve_tls(socket, Arc::clone(&live)));
-            tls = Some(live);
-        }
-        if let Some(settings) = config.server.socket {
-            let socket = unix_socket(&settings).await.map_err(|source| StartError::Listen {
-                setting: "server.socket",
-                address: settings.path.display().to_string(),
-                source,
-            })?;
-            listeners.spawn(async move {
-                listener.serve_unix(socket).await;
-                // A socket that nobody listens on tells its peers at once that it is gone.
-                let _ = fs::remove_file(&settings.path);
-            });
-        }
-        if let Some(address) = config.telemetry.http {
-            let socket = TcpListener::bind(address).await.map_err(|source| StartError::Listen {
-                setting: "telemetry.http",
-                address: address.to_string(),
-                source,
-            })?;
-            let readiness = readiness.clone();
-            tasks.spawn(async move {
-                http::serve(socket, readiness).await;
-            });
-        }
+        let page = metrics_page(&around, &broker);
+        let services = Services::new(Arc::clone(&edge), health.clone(), server.reflection, page)?;
+        let vault_now = vault.load_full();
+        let doors =
+            Doors::open(server, tls, services, vault_now.as_deref(), &around, &mut tasks).await?;
+        tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
         tasks.spawn(tell_health(readiness.clone(), health));
         let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched);
         drop(starting);
@@ -202,7 +150,7 @@ impl Running {
             certificate: readiness.condition("the server's certificate has ended"),
             startup,
         };
-        tracing::info!(address = address.map(tracing::field::display), "serving");
+        tracing::info!(address = doors.address().map(tracing::field::display), "serving");
         Ok(Self {
             broker,
             edge,
@@ -214,11 +162,8 @@ impl Running {
             saving,
             revoke_on_exit,
             vaults: 0,
-            tls,
-            address,
-            drain: config.server.drain,
-            shutdown,
-            listeners,
+            fixed,
+            doors,
             keepers,
             tasks,
             conditions,
@@ -227,7 +172,7 @@ impl Running {
 
     /// The TCP address that is served.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.doors.address()
     }
 
     /// Serves until `stop` resolves, following changes of the configuration; then drains.
@@ -252,6 +197,10 @@ impl Running {
     /// waits for a restart, and the log says so.
     async fn reload(&mut self, checked: Checked) {
         let Checked { config, warnings } = checked;
+        let waiting = self.fixed.differences(&Fixed::of(&config));
+        if !waiting.is_empty() {
+            tracing::warn!(sections = ?waiting, "these changes wait for a restart");
+        }
         let Config { vault, secrets, policy, audit, telemetry, .. } = config;
         if let Some(logs) = &self.logs
             && let Err(error) = logs.filter(&telemetry.log_filter)
@@ -273,7 +222,7 @@ impl Running {
         let count = secrets.len();
         let catalogue = stores::catalogue(secrets, self.vault.load().as_deref(), &self.around);
         self.edge.enforce(policy);
-        self.broker.load(catalogue, Default::default()).await;
+        self.broker.load(catalogue, BTreeMap::default()).await;
         ConfigLoaded { secrets: count, warnings: &warnings }.record(&self.around.metrics);
     }
 
@@ -281,16 +230,16 @@ impl Running {
     fn look(&self) {
         let Conditions { audit, certificate, startup } = &self.conditions;
         if self.audit.is_failing() {
-            audit.fails("")
+            audit.fails("");
         } else {
-            audit.holds()
+            audit.holds();
         }
         let now = self.around.clock.wall();
-        let ended = self.tls.as_ref().is_some_and(|tls| tls.not_after() <= now);
+        let ended = self.doors.certificate_ends().is_some_and(|end| end <= now);
         if ended {
-            certificate.fails("")
+            certificate.fails("");
         } else {
-            certificate.holds()
+            certificate.holds();
         }
         if let Some(reason) = self.vault.load().as_ref().and_then(|vault| vault.store.outage()) {
             tracing::debug!(
@@ -305,8 +254,7 @@ impl Running {
         tracing::info!("stopping");
         let _stopping = self.readiness.block("stopping", "");
         self.broker.end_watches();
-        self.shutdown.send_replace(true);
-        while self.listeners.join_next().await.is_some() {}
+        self.doors.close().await;
         let vault = self.vault.load_full();
         if let Some(saving) = &self.saving
             && let Err(error) = saving.save(&self.broker, vault.as_ref().map(|v| &*v.store)).await
@@ -322,11 +270,39 @@ impl Running {
                 tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
             }
         };
-        if timeout(REVOKE_TIME.max(self.drain), revoke).await.is_err() {
+        if timeout(REVOKE_TIME.max(self.fixed.server.drain), revoke).await.is_err() {
             tracing::warn!("not all leases could be revoked in time; they end by themselves");
         }
         tracing::info!("stopped");
     }
+}
+
+/// What everything is built on, and what an earlier run left.
+async fn surroundings(
+    state: Option<&config::StateFile>,
+) -> Result<(Surroundings, Option<Saving>, Left), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (file, mut left) = match state {
+        Some(settings) => {
+            let (file, left) = saving::open(settings, &clock).await?;
+            (Some(file), left)
+        }
+        None => (None, Left::default()),
+    };
+    let versions = match left.version_key.take() {
+        Some(key) => key,
+        None => VersionKey::generate().map_err(StartError::Randomness)?,
+    };
+    let versions = Arc::new(versions);
+    let saving = file.map(|file| Saving::new(file, Arc::clone(&clock), Arc::clone(&versions)));
+    let seed = u64::try_from(clock.wall().as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
+    let metrics = Arc::new(Metrics::new());
+    Ok((Surroundings { clock, metrics, versions, seed }, saving, left))
+}
+
+/// How many secrets are kept at most: room for each one's parameters.
+fn capacity(secrets: usize) -> u64 {
+    u64::try_from(secrets).unwrap_or(u64::MAX).saturating_mul(4).max(1024)
 }
 
 fn connect(
@@ -335,6 +311,14 @@ fn connect(
     mark: u64,
 ) -> Result<Option<Server>, StartError> {
     Ok(vault.map(|vault| Server::connect(vault, around, mark)).transpose()?)
+}
+
+fn import_session(vault: Option<&Server>, session: Option<&SavedSession>) {
+    if let (Some(vault), Some(session)) = (vault, session)
+        && let Err(fault) = vault.store.import_session(&session.content)
+    {
+        tracing::warn!(%fault, "the saved session is not used");
+    }
 }
 
 fn keep_session(tasks: &mut JoinSet<()>, vault: Option<&Server>) {
@@ -400,6 +384,21 @@ fn metrics_page(
     })
 }
 
+/// Answers probes and scrapes over plain HTTP, where an address is given.
+async fn tell_http(
+    tasks: &mut JoinSet<()>,
+    address: Option<SocketAddr>,
+    readiness: Readiness,
+) -> Result<(), StartError> {
+    if let Some(address) = address {
+        let socket = doors::tcp("telemetry.http", address).await?;
+        tasks.spawn(async move {
+            http::serve(socket, readiness).await;
+        });
+    }
+    Ok(())
+}
+
 async fn tell_health(readiness: Readiness, health: HealthReporter) {
     health.set_service_status("", ServingStatus::Serving).await;
     let mut ready = readiness.subscribe();
@@ -414,29 +413,4 @@ async fn tell_health(readiness: Readiness, health: HealthReporter) {
             return;
         }
     }
-}
-
-async fn tell_certificates(tls: Arc<LiveTls>, metrics: Arc<Metrics>) {
-    let mut changes = tls.changes();
-    loop {
-        CertificateLoaded { role: "server", not_after: tls.not_after() }.record(&metrics);
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Listens on a Unix socket. One that was left behind by a run that is gone is replaced; one that
-/// somebody listens on is not.
-async fn unix_socket(settings: &UnixSocket) -> io::Result<UnixListener> {
-    let UnixSocket { path, mode } = settings;
-    if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(path)?;
-    }
-    let socket = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
-    Ok(socket)
 }

@@ -67,7 +67,7 @@ mod tests {
         };
         let mut line = Vec::new();
         write(&mut line, Timestamp::UNIX_EPOCH, (1, 2), &access);
-        assert_eq!(line.iter().filter(|&&b| b == b'\n').count(), 1);
+        assert_eq!(line.split(|&b| b == b'\n').count(), 2);
         let record: serde_json::Value = serde_json::from_slice(&line)?;
         assert_eq!(record["secret"], secret);
         assert_eq!(record["outcome"], "denied");

@@ -97,11 +97,11 @@ impl Keeper {
 
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Fetched(issued, issuer) => {
+            Done::Fetched(issued, from) => {
                 if let Lifetime::Leased { lease, .. } = &issued.lifetime
-                    && !Arc::ptr_eq(&issuer, &self.origin)
+                    && !Arc::ptr_eq(&from, &self.origin)
                 {
-                    self.former.insert(Arc::clone(&lease.id), issuer);
+                    self.former.insert(Arc::clone(&lease.id), from);
                 }
                 let wall = u64::try_from(self.clock.wall().as_millisecond()).unwrap_or(0);
                 let next = Generation(wall.max(self.generation.0 + 1));

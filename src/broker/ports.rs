@@ -42,7 +42,7 @@ pub trait Origin: Send + Sync {
     /// Waits until the store has a hint that the value may have changed or its lease may have
     /// died. Never returns for a store that gives no hints.
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -72,7 +72,7 @@ impl Config {
 }
 
 /// Where and how calls are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// The TCP address that serves mTLS.
     pub listen: Option<SocketAddr>,
@@ -121,7 +121,7 @@ pub struct Limits {
 }
 
 /// Where the server's certificate and the trusted authorities come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// PEM files, read again when they change.
     Files {

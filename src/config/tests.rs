@@ -50,7 +50,7 @@ fn the_example_has_no_mistake_no_warning_and_the_whole_catalogue() {
     ];
     assert_eq!(names, catalogue.into_iter().collect());
     let postgres = &checked.config.secrets["POSTGRES_PASSWORD"];
-    assert_eq!(postgres.terms.max_age, Some(Duration::from_secs(30 * 24 * 3600)));
+    assert_eq!(postgres.terms.max_age, Some(Duration::from_hours(30 * 24)));
     let SecretOrigin::Vault(VaultPath { engine: VaultEngine::Generic { path, .. }, .. }) =
         &postgres.origin
     else {

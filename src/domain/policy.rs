@@ -51,11 +51,14 @@ impl Pattern {
     }
 }
 
+/// Where a star lets matching go back to: in the pattern and in the text.
+type Back = Option<(usize, usize)>;
+
 /// Greedy matching with one point of return for each kind of star, so that no pattern takes
 /// longer than the product of the two lengths.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    let (mut star, mut deep): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    let (mut star, mut deep): (Back, Back) = (None, None);
     loop {
         let rest = pattern.get(p..).unwrap_or_default();
         if rest.starts_with(b"**") {

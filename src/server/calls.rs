@@ -189,7 +189,7 @@ impl Calls {
         };
         let now = self.edge.broker.clock().now();
         if let Some(held) = snapshot.live(now) {
-            metadata.version = held.version.0.as_ref().to_owned();
+            metadata.version = String::from(&*held.version.0);
             metadata.generation = held.generation.0;
             metadata.issue_time = Some(wire::timestamp(snapshot.wall(held.issued_at)));
             metadata.expire_time = held.ends_at.map(|end| wire::timestamp(snapshot.wall(end)));

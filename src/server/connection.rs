@@ -52,7 +52,7 @@ impl Trust {
     /// Waits until the peer is not trusted any more: its certificate ended or was revoked, or its
     /// authority is gone.
     async fn lost(self, clock: Arc<dyn Clock>) {
-        let mut changes = self.tls.changes();
+        let mut versions = self.tls.changes();
         loop {
             let left = Duration::try_from(self.ends_at.duration_since(clock.wall()));
             let left = left.unwrap_or_default();
@@ -61,7 +61,7 @@ impl Trust {
             }
             tokio::select! {
                 () = sleep(left.min(LONGEST_SLEEP)) => {}
-                changed = changes.changed() => {
+                changed = versions.changed() => {
                     if changed.is_err() || !self.tls.accepts(&self.chain, clock.wall()) {
                         return;
                     }

@@ -146,7 +146,7 @@ impl Listener {
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let leaf = chain.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
+        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
         let peer = match certificate::peer(leaf) {
             Ok(peer) => peer,
             Err(error) => {

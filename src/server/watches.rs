@@ -85,8 +85,8 @@ impl Watching {
                 Err(refusal) => first.unavailable.push(refusal.into_result(name.to_owned())),
             }
         }
-        let _lasts = Lasts::begin(Arc::clone(calls.edge.broker.observer()), Lasting::Watch);
-        Ok(Self { calls, watch, first: Some(first), _place: place, _lasts })
+        let lasts = Lasts::begin(Arc::clone(calls.edge.broker.observer()), Lasting::Watch);
+        Ok(Self { calls, watch, first: Some(first), _place: place, _lasts: lasts })
     }
 
     /// The stream of messages; ends when the broker stops.

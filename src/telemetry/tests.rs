@@ -242,7 +242,7 @@ impl Origin for Store {
     }
 
     async fn renew(&self, _: &Lease) -> Result<Renewed, Fault> {
-        Ok(Renewed { ttl: Duration::from_secs(60), renewable: true, max_left: None })
+        Ok(Renewed { ttl: Duration::from_mins(1), renewable: true, max_left: None })
     }
 }
 

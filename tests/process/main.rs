@@ -96,6 +96,7 @@ fn files(place: &TempDir) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's own time")]
 fn killed_saves() {
     const KILLS: u32 = 60;
     let place = place();
@@ -113,9 +114,9 @@ fn killed_saves() {
         let now = load(place.path());
         assert!(now >= saved, "the state went back from {saved} to {now}");
         if now == saved {
-            old += 1
+            old += 1;
         } else {
-            new += 1
+            new += 1;
         }
         saved = now;
     }

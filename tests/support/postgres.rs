@@ -1,4 +1,4 @@
-//! A real PostgreSQL server.
+//! A real `PostgreSQL` server.
 
 use std::{
     os::unix::fs::chown,
@@ -21,7 +21,7 @@ pub struct Postgres {
     pub port: u16,
 }
 
-/// A program of PostgreSQL's, as a user that is not root: it refuses to run as root.
+/// A program of `PostgreSQL`'s, as a user that is not root: it refuses to run as root.
 fn program(name: &str) -> Command {
     let path = Path::new(BIN).join(name);
     assert!(path.is_file(), "{} is missing: run tests/tools/install", path.display());

@@ -150,7 +150,7 @@ impl Vault {
         (text(&role_id["data"]["role_id"]), text(&secret_id["data"]["secret_id"]))
     }
 
-    /// A database engine over a PostgreSQL server, with a role `app` of leased users.
+    /// A database engine over a `PostgreSQL` server, with a role `app` of leased users.
     pub async fn database(&self, postgres: &super::postgres::Postgres, ttl: &str, max_ttl: &str) {
         self.write("sys/mounts/database", json!({ "type": "database" })).await;
         let url = format!(

@@ -1,6 +1,6 @@
 //! Faults: Vault stopped, sealed, slow, garbled, forgetful; and the program killed.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use secret_broker_client::{Event, Freshness, Reason};
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn values_are_served_on_and_marked_while_vault_is_stopped_and_recover_afte
     rig.vault.stop();
     let stale = next_event(&mut watch, |event| matches!(event, Event::Stale(_))).await;
     assert!(matches!(
-        stale.secret().map(|s| s.freshness()),
+        stale.secret().map(secret_broker_client::Secret::freshness),
         Some(Freshness::Stale { reason: Reason::SourceUnavailable, .. })
     ));
     assert!(client.get("DB").await.is_ok(), "the value is served on");
@@ -109,8 +109,9 @@ async fn a_token_lost_behind_its_back_costs_one_login_and_every_secret_is_replac
     let proxy = Proxy::start(rig.vault.port()).await;
     let mut text = sections(&proxy.address());
     for i in 0..20 {
-        text += &format!(
-            "[secrets.DB{i}]\ncategory = \"database\"\nstore = \"vault\"\nengine = \"database\"\nrole = \"app\"\n"
+        let _ = writeln!(
+            text,
+            "[secrets.DB{i}]\ncategory = \"database\"\nstore = \"vault\"\nengine = \"database\"\nrole = \"app\""
         );
     }
     let broker = Broker::start(&text, &rig.environment()).await;

@@ -1,4 +1,15 @@
-//! The real sidecar with a real Vault and a real PostgreSQL.
+//! The real sidecar with a real Vault and a real `PostgreSQL`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and has its own time"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

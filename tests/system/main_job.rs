@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Sections of a broker that reads leased database users from this Vault.
-pub fn sections(address: &str) -> String {
+pub(crate) fn sections(address: &str) -> String {
     format!(
         "[vault]\naddress = \"{address}\"\ntimeout = \"2s\"\n\
          [vault.auth]\nmethod = \"approle\"\nrole_id_env = \"ROLE_ID\"\nsecret_id_env = \"SECRET_ID\"\n\
@@ -22,7 +22,7 @@ pub fn sections(address: &str) -> String {
     )
 }
 
-pub struct Rig {
+pub(crate) struct Rig {
     pub postgres: Postgres,
     pub vault: Vault,
     pub role_id: String,
@@ -30,7 +30,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub async fn start(ttl: &str, max_ttl: &str) -> Self {
+    pub(crate) async fn start(ttl: &str, max_ttl: &str) -> Self {
         let (postgres, vault) = tokio::join!(Postgres::start(), Vault::start());
         vault.database(&postgres, ttl, max_ttl).await;
         let (role_id, secret_id) =
@@ -38,23 +38,23 @@ impl Rig {
         Self { postgres, vault, role_id, secret_id }
     }
 
-    pub fn environment(&self) -> [(&str, &str); 2] {
+    pub(crate) fn environment(&self) -> [(&str, &str); 2] {
         [("ROLE_ID", &self.role_id), ("SECRET_ID", &self.secret_id)]
     }
 
-    pub async fn broker(&self) -> Broker {
+    pub(crate) async fn broker(&self) -> Broker {
         Broker::start(&sections(&self.vault.address()), &self.environment()).await
     }
 
-    /// Whether PostgreSQL accepts the secret.
-    pub async fn accepts(&self, secret: &Secret) -> bool {
+    /// Whether `PostgreSQL` accepts the secret.
+    pub(crate) async fn accepts(&self, secret: &Secret) -> bool {
         let field = |name| secret.text(name).expect("a field");
         self.postgres.login(field("username"), field("password")).await.is_ok()
     }
 }
 
 /// The next event of a kind.
-pub async fn next_event(
+pub(crate) async fn next_event(
     watch: &mut secret_broker_client::Watch,
     mut wanted: impl FnMut(&Event) -> bool,
 ) -> Event {
@@ -110,7 +110,7 @@ async fn a_replaced_credential_overlaps_its_successor_and_goes_once_it_is_acknow
     client.report(new, Outcome::Applied).await.expect("a report");
     until("the old user is gone", async || {
         let users = rig.postgres.leased_users().await;
-        (!users.iter().any(|u| *u == old_user)).then_some(())
+        (!users.contains(&old_user)).then_some(())
     })
     .await;
     assert!(rig.accepts(new).await || new.time_left().is_some_and(|left| left.is_zero()));

@@ -223,14 +223,13 @@ impl Life {
     fn failed(&mut self, fault: Fault, now: Moment, effects: &mut Vec<Effect>) {
         self.attempts += 1;
         let failures = self.setback.take().map_or(0, |setback| setback.failures);
-        let (wait, failures) = match fault.retry_after {
-            Some(wait) => (self.jitter.spread(wait, 1.0, 1.2), failures),
-            None => {
-                let factor = if fault.reason.is_transient() { 1 } else { LASTING_FACTOR };
-                let doubled = self.terms.retry_min.saturating_mul(2_u32.pow(failures.min(16)));
-                let ceiling = doubled.min(self.terms.retry_max).saturating_mul(factor);
-                (self.jitter.spread(ceiling, 0.5, 1.0), failures.saturating_add(1))
-            }
+        let (wait, failures) = if let Some(wait) = fault.retry_after {
+            (self.jitter.spread(wait, 1.0, 1.2), failures)
+        } else {
+            let factor = if fault.reason.is_transient() { 1 } else { LASTING_FACTOR };
+            let doubled = self.terms.retry_min.saturating_mul(2_u32.pow(failures.min(16)));
+            let ceiling = doubled.min(self.terms.retry_max).saturating_mul(factor);
+            (self.jitter.spread(ceiling, 0.5, 1.0), failures.saturating_add(1))
         };
         self.setback = Some(Setback { fault, failures, retry_at: now + wait });
         self.wanted = self.terms.prefetch || self.watched || self.ended.is_some();

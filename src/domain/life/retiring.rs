@@ -175,10 +175,10 @@ impl Retiring {
     /// overlap that readers see has changed.
     pub(super) fn advance(&mut self, now: Moment, effects: &mut Vec<Effect>) -> bool {
         let before = self.overlaps.len();
-        let (over, kept) =
+        let (over, kept): (Vec<_>, _) =
             std::mem::take(&mut self.overlaps).into_iter().partition(|o| o.is_over(now));
         self.overlaps = kept;
-        for overlap in Vec::<Overlap>::from(over) {
+        for overlap in over {
             self.condemn(overlap.held, now);
         }
         self.condemned.retain(|c| c.in_flight || c.ends_at.is_none_or(|end| now < end));

@@ -60,6 +60,7 @@ pub(super) struct Setback {
 }
 
 /// The life of one secret.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub struct Life {
     pub(super) terms: Terms,
@@ -152,7 +153,7 @@ impl Life {
                 self.wanted |= watched;
             }
             Event::Fetched(issued, generation) => {
-                self.fetched(issued, generation, now, &mut effects)
+                self.fetched(issued, generation, now, &mut effects);
             }
             Event::FetchFailed(fault) => self.fetch_failed(fault, now, &mut effects),
             Event::RenewSucceeded(renewed) => self.renewed(renewed, now, &mut effects),

@@ -23,9 +23,9 @@ pub(super) fn issued(
     now: Timestamp,
     key: &VersionKey,
 ) -> Result<Issued, Fault> {
-    let data = match (envelope.data, envelope.auth) {
-        (Some(Value::Object(data)), _) | (_, Some(Value::Object(data))) => data,
-        _ => return Err(Fault::new(Reason::Invalid, "Vault's answer has no data")),
+    let answer = (envelope.data, envelope.auth);
+    let ((Some(Value::Object(data)), _) | (_, Some(Value::Object(data)))) = answer else {
+        return Err(Fault::new(Reason::Invalid, "Vault's answer has no data"));
     };
     match &place.engine {
         VaultEngine::KvV2 { .. } => versioned(place, data),

@@ -187,14 +187,14 @@ impl Client {
         doing: Doing,
         call: impl AsyncFnOnce(VaultClient) -> Result<T, ClientError>,
     ) -> Result<T, Fault> {
-        let client = self.vaultrs(token)?;
+        let client = self.vaultrs(token);
         self.spend(operation, async {
             call(client).await.map_err(|error| fault::library(&error, doing))
         })
         .await
     }
 
-    fn vaultrs(&self, token: Option<&SecretValue>) -> Result<VaultClient, Fault> {
+    fn vaultrs(&self, token: Option<&SecretValue>) -> VaultClient {
         let token = token.map(|token| String::from_utf8_lossy(token.expose()).into_owned());
         let token = token.unwrap_or_default();
         let settings = VaultClientSettings {
@@ -217,7 +217,7 @@ impl Client {
         };
         let base = self.address.as_str().trim_end_matches('/');
         let http = rustify::clients::reqwest::Client::new(base, self.http.clone());
-        Ok(VaultClient { http, middle, settings })
+        VaultClient { http, middle, settings }
     }
 
     /// Spends one call of the budget; waits for it at most as long as a call may take.

@@ -16,7 +16,7 @@ use crate::{
 
 /// What a login gives.
 pub(super) struct Token {
-    pub(super) token: SecretValue,
+    pub(super) value: SecretValue,
     /// Seconds; zero for a token without an end.
     pub(super) ttl: u64,
     pub(super) renewable: bool,
@@ -77,7 +77,7 @@ pub(super) async fn lookup(
     let call = async |v: VaultClient| token::lookup_self(&v).await;
     let found = client.library("token_lookup", Some(&token), doing, call).await?;
     Ok(Token {
-        token,
+        value: token,
         ttl: found.ttl,
         renewable: found.renewable.unwrap_or_default(),
         explicit_max_ttl: found.explicit_max_ttl,
@@ -90,7 +90,7 @@ async fn by(
 ) -> Result<Token, Fault> {
     let info = client.library("login", None, Doing::Login, call).await?;
     Ok(Token {
-        token: SecretValue::new(info.client_token),
+        value: SecretValue::new(info.client_token),
         ttl: info.lease_duration,
         renewable: info.renewable,
         explicit_max_ttl: 0,

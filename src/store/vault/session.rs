@@ -193,7 +193,7 @@ impl Sessions {
             good_until: since + good_for,
         };
         let session =
-            Arc::new(Session { token: token.token, number, granted, times: StdMutex::new(times) });
+            Arc::new(Session { token: token.value, number, granted, times: StdMutex::new(times) });
         self.current.store(Some(Arc::clone(&session)));
         session
     }
@@ -356,7 +356,7 @@ impl Sessions {
         let left = |at: Timestamp| Duration::try_from(at.duration_since(self.clock.wall()));
         let left = record.ends_at.map(|at| left(at).unwrap_or_default());
         let token = Token {
-            token: SecretValue::new(record.token.as_str()),
+            value: SecretValue::new(record.token.as_str()),
             ttl: left.map_or(0, |left| left.as_secs().max(1)),
             renewable: left.is_some(),
             explicit_max_ttl: 0,
