@@ -7,13 +7,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt,
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{self, Arc, MutexGuard, PoisonError, Weak},
+    thread,
     time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::{
+    fs::inotify::{self, CreateFlags, WatchFlags},
+    io::Errno,
+};
 use tokio::{
     sync::{Mutex, watch},
     time::{sleep, timeout},
@@ -23,6 +28,15 @@ use tokio::{
 const SETTLE: Duration = Duration::from_millis(100);
 /// How often the files are looked at where nothing is told.
 const POLL: Duration = Duration::from_secs(10);
+
+/// What makes a file another one. Writes alone are left out: a log beside a watched file would
+/// tell of each of its lines.
+const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::ONLYDIR);
 
 /// What tells one state of a file from another: device, inode, size, modification time.
 type Mark = Option<(u64, u64, u64, i64, i64)>;
@@ -80,16 +94,12 @@ impl Drop for FileWatch {
     }
 }
 
-/// The one watcher of the process: each takes a thread, and a user may have few on one machine.
+/// The one watcher of the process: a user may have few on one machine, pods of one node included.
 struct Shared {
-    watched: sync::Mutex<Watched>,
+    inotify: Arc<OwnedFd>,
+    /// The watch descriptor of each directory, and how many watches it has.
+    directories: sync::Mutex<BTreeMap<PathBuf, (Option<i32>, usize)>>,
     news: watch::Sender<()>,
-}
-
-struct Watched {
-    watcher: RecommendedWatcher,
-    /// How many watches each directory has.
-    directories: BTreeMap<PathBuf, usize>,
 }
 
 static SHARED: sync::Mutex<Weak<Shared>> = sync::Mutex::new(Weak::new());
@@ -100,49 +110,75 @@ impl Shared {
         if let Some(shared) = shared.upgrade() {
             return Some(shared);
         }
-        let news = watch::Sender::new(());
-        let told = news.clone();
-        let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change, and we read ourselves.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                told.send_replace(());
-            }
+        let first = Arc::new(Self {
+            inotify: Arc::new(inotify::init(CreateFlags::CLOEXEC).ok()?),
+            directories: sync::Mutex::default(),
+            news: watch::Sender::new(()),
         });
-        let first = Watched { watcher: made.ok()?, directories: BTreeMap::new() };
-        let first = Arc::new(Self { watched: sync::Mutex::new(first), news });
+        let (inotify, watcher) = (Arc::clone(&first.inotify), Arc::downgrade(&first));
+        let thread = thread::Builder::new().name("files".into()).stack_size(64 * 1024);
+        thread.spawn(move || tell(&inotify, &watcher)).ok()?;
         *shared = Arc::downgrade(&first);
         Some(first)
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, (Option<i32>, usize)>> {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watch(&self, directories: &BTreeSet<PathBuf>) {
-        let mut watched = self.watched();
+        let mut watched = self.directories();
         for directory in directories {
+            let (descriptor, count) = watched.entry(directory.clone()).or_default();
             // Each time, for one that was made anew is another one. One that can't be watched is
             // polled.
-            let _ = watched.watcher.watch(directory, RecursiveMode::NonRecursive);
-            *watched.directories.entry(directory.clone()).or_default() += 1;
+            *descriptor = inotify::add_watch(&self.inotify, directory, CHANGES).ok();
+            *count += 1;
         }
     }
 
     fn forget(&self, directories: &BTreeSet<PathBuf>) {
-        let mut watched = self.watched();
+        let mut watched = self.directories();
         for directory in directories {
-            let Some(count) = watched.directories.get_mut(directory) else { continue };
+            let Some((descriptor, count)) = watched.get_mut(directory) else { continue };
             *count -= 1;
             if *count == 0 {
-                watched.directories.remove(directory);
-                let _ = watched.watcher.unwatch(directory);
+                let _ = descriptor.map(|it| inotify::remove_watch(&self.inotify, it));
+                watched.remove(directory);
             }
         }
     }
 
     #[cfg(test)]
     fn is_watched(&self, directory: &Path) -> bool {
-        self.watched().directories.contains_key(directory)
+        self.directories().contains_key(directory)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A watch that is removed is an event: it wakes the thread, which ends.
+        if let Ok(last) = inotify::add_watch(&self.inotify, "/", WatchFlags::DELETE_SELF) {
+            let _ = inotify::remove_watch(&self.inotify, last);
+        }
+    }
+}
+
+/// Tells of events for as long as somebody watches.
+fn tell(inotify: &OwnedFd, watcher: &Weak<Shared>) {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(inotify, &mut buffer);
+    loop {
+        let event = events.next().map(drop);
+        match (event, watcher.upgrade()) {
+            (_, None) => return,
+            (Err(Errno::INTR), Some(_)) => {}
+            // The poll remains.
+            (Err(_), Some(_)) => return,
+            (Ok(()), Some(shared)) => {
+                shared.news.send_replace(());
+            }
+        }
     }
 }
 

@@ -1,31 +1,24 @@
 //! New configurations over time: from SIGHUP and from changes of the file.
 //!
 //! A change is found by comparing the text, so the swap of a config map's `..data` link, an editor's
-//! rename and a plain write are all the same; a slow look at the file makes up for lost events and
-//! for kernels without watches. A file with mistakes changes nothing.
+//! rename and a plain write are all the same. A file with mistakes changes nothing.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use futures_util::{
     StreamExt,
     stream::{BoxStream, poll_fn},
 };
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 
 use super::{Checked, Config, Key, Mistake, Mistakes};
+use crate::files::FileWatch;
 
 /// The largest configuration file.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Changes that follow one another within this time are one.
-const SETTLE: Duration = Duration::from_millis(200);
-/// How often the file is looked at without any hint.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -35,10 +28,10 @@ pub struct ConfigSource {
     env: Environment,
     text: Option<String>,
     hangups: BoxStream<'static, ()>,
-    hints: watch::Receiver<()>,
-    /// Held for as long as hints are wanted; `None` when the kernel gives no watch.
-    _watcher: Option<RecommendedWatcher>,
+    watch: FileWatch,
     follows_file: bool,
+    /// A trigger whose text was not read yet.
+    pending: Option<Trigger>,
 }
 
 /// Why a configuration is read again.
@@ -54,7 +47,7 @@ impl ConfigSource {
     /// A source over the file at `path`. Needs a runtime; takes SIGHUP over from its default.
     ///
     /// # Errors
-    /// When no signal handler can be had. Without a watch on the file, it is looked at now and then.
+    /// When no signal handler can be had.
     pub fn open(path: impl Into<PathBuf>, env: Environment) -> io::Result<Self> {
         let mut hangup = signal(SignalKind::hangup())?;
         let hangups = poll_fn(move |cx| hangup.poll_recv(cx)).boxed();
@@ -62,9 +55,8 @@ impl ConfigSource {
     }
 
     fn over(path: PathBuf, env: Environment, hangups: BoxStream<'static, ()>) -> Self {
-        let (hint, hints) = watch::channel(());
-        let watcher = watch_directory(&path, hint);
-        Self { path, env, text: None, hangups, hints, _watcher: watcher, follows_file: true }
+        let watch = FileWatch::new([path.clone()]);
+        Self { path, env, text: None, hangups, watch, follows_file: true, pending: None }
     }
 
     /// Reads the file now.
@@ -77,37 +69,23 @@ impl ConfigSource {
     }
 
     /// Waits until there is reason to read the file again, and reads it. After an error the caller
-    /// goes on with what it has.
-    ///
-    /// Cancel safe, except that a trigger which was being waited out is forgotten; the next look
-    /// at the file makes up for it.
+    /// goes on with what it has. Cancel safe.
     pub async fn next(&mut self) -> (Trigger, Result<Checked, Mistakes>) {
-        let mut look = interval_at(Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let has_hints = self.follows_file && self.hints.has_changed().is_ok();
-            tokio::select! {
-                Some(()) = self.hangups.next() => {
-                    let text = self.read().await;
-                    return (Trigger::Hangup, self.parse(text));
-                }
-                _ = self.hints.changed(), if has_hints => self.settle().await,
-                _ = look.tick(), if self.follows_file => {}
-            }
+            let trigger = match self.pending {
+                Some(trigger) => trigger,
+                None => tokio::select! {
+                    Some(()) = self.hangups.next() => Trigger::Hangup,
+                    () = self.watch.changed(), if self.follows_file => Trigger::FileChanged,
+                },
+            };
+            self.pending = Some(trigger);
             let text = self.read().await;
+            self.pending = None;
             // An unreadable file is in the middle of a swap, or its loss is told by SIGHUP.
-            if text.as_ref().is_ok_and(|text| self.text.as_ref() != Some(text)) {
-                return (Trigger::FileChanged, self.parse(text));
-            }
-        }
-    }
-
-    /// Waits until no hint came for a moment.
-    async fn settle(&mut self) {
-        loop {
-            tokio::select! {
-                () = sleep(SETTLE) => return,
-                changed = self.hints.changed() => if changed.is_err() { return },
+            let changed = text.as_ref().is_ok_and(|text| self.text.as_ref() != Some(text));
+            if changed || trigger == Trigger::Hangup {
+                return (trigger, self.parse(text));
             }
         }
     }
@@ -144,25 +122,9 @@ fn unreadable(origin: &str, error: &io::Error) -> Mistakes {
     Mistakes { origin: origin.to_owned(), all: vec![mistake] }
 }
 
-/// Watches the file's directory, since files are mostly replaced and not written.
-fn watch_directory(path: &std::path::Path, hint: watch::Sender<()>) -> Option<RecommendedWatcher> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => std::path::Path::new("."),
-    };
-    let told = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = hint.send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(told).ok()?;
-    watcher.watch(directory, RecursiveMode::NonRecursive).ok()?;
-    Some(watcher)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path};
+    use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
     use futures_util::stream;
     use tokio::time::timeout;
