@@ -169,16 +169,13 @@ fn tell(inotify: &OwnedFd, watcher: &Weak<Shared>) {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(inotify, &mut buffer);
     loop {
-        let event = events.next().map(drop);
-        match (event, watcher.upgrade()) {
-            (_, None) => return,
-            (Err(Errno::INTR), Some(_)) => {}
-            // The poll remains.
-            (Err(_), Some(_)) => return,
-            (Ok(()), Some(shared)) => {
-                shared.news.send_replace(());
-            }
+        match events.next().map(drop) {
+            // Without events, the poll remains.
+            Err(error) if error != Errno::INTR => return,
+            _ => {}
         }
+        let Some(shared) = watcher.upgrade() else { return };
+        shared.news.send_replace(());
     }
 }
 

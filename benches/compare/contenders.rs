@@ -116,7 +116,7 @@ impl Rig {
         fs::write(&path, config).unwrap();
         let mut command = process::on_server_cores(Self::binary());
         command.args(["serve", "--config"]).arg(path);
-        let request = GetSecretRequest { name: "DB".into(), ..Default::default() };
+        let request = GetSecretRequest { name: "DB".into() };
         self.started("secret-broker", Ask::grpc("GetSecret", &request), address, &mut command)
     }
 
@@ -128,8 +128,7 @@ impl Rig {
         fs::write(self.path(&format!("echo-{flavor}.address")), address.to_string()).unwrap();
         let mut command = process::on_server_cores(std::env::current_exe().unwrap());
         command.args([echo::ROLE, flavor]).arg(self.directory.path());
-        let ask =
-            Ask::grpc("GetSecret", &GetSecretRequest { name: "DB".into(), ..Default::default() });
+        let ask = Ask::grpc("GetSecret", &GetSecretRequest { name: "DB".into() });
         self.started(name, ask, address, &mut command)
     }
 

@@ -11,6 +11,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::unchecked_time_subtraction,
+    clippy::use_debug,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -49,17 +51,30 @@ fn main() {
         return echo::serve(flavor, directory.as_ref());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(compare());
+    let only = arguments.iter().skip(1).map(String::as_str).filter(|a| *a != "--bench");
+    runtime.block_on(compare(&only.collect::<Vec<_>>()));
 }
 
-async fn compare() {
+/// Measures what the arguments name, and all without any; only all of it goes into the README.
+async fn compare(only: &[&str]) {
     process::own_core();
     let rig = Rig::start().await;
     let mut report = Report::new();
-    report.binary();
-    reads::measure(&rig, &mut report).await;
-    startup::measure(&rig, &mut report).await;
-    memory::measure(&rig, &mut report).await;
-    watches::measure(&rig, &mut report).await;
-    report.write();
+    let wanted = |part| only.is_empty() || only.contains(&part);
+    if wanted("binary") {
+        report.binary();
+    }
+    if wanted("reads") {
+        reads::measure(&rig, &mut report).await;
+    }
+    if wanted("startup") {
+        startup::measure(&rig, &mut report).await;
+    }
+    if wanted("memory") {
+        memory::measure(&rig, &mut report).await;
+    }
+    if wanted("watches") {
+        watches::measure(&rig, &mut report).await;
+    }
+    report.write(only.is_empty());
 }

@@ -50,10 +50,8 @@ pub async fn measure(rig: &Rig, report: &mut Report) {
     }
     let mut full = Vec::new();
     let broker = rig.broker(&many).ready().await;
-    read_all(&broker, |i| {
-        Ask::grpc("GetSecret", &GetSecretRequest { name: format!("DB{i}"), ..Default::default() })
-    })
-    .await;
+    read_all(&broker, |i| Ask::grpc("GetSecret", &GetSecretRequest { name: format!("DB{i}") }))
+        .await;
     full.push(megabytes(settled(&broker).await));
     drop(broker);
     for kind in ["agent", "proxy"] {

@@ -39,7 +39,6 @@ pub async fn measure(rig: &Rig, report: &mut Report) {
         rig.vaults("agent").ready().await,
         rig.vaults("proxy").ready().await,
     ];
-    report.contenders(&contenders.each_ref().map(|c| c.name));
     let (rounds, time) = effort();
     for (pattern, title, file) in PATTERNS {
         let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();

@@ -229,10 +229,12 @@ impl Running {
     /// Looks at what nobody tells of.
     fn look(&self) {
         let Conditions { audit, certificate, startup } = &self.conditions;
-        if self.audit.is_failing() {
-            audit.fails("");
-        } else {
-            audit.holds();
+        match self.audit.flush() {
+            Err(error) => {
+                tracing::error!(%error, "accesses are refused");
+                audit.fails("");
+            }
+            Ok(()) => audit.holds(),
         }
         let now = self.around.clock.wall();
         let ended = self.doors.certificate_ends().is_some_and(|end| end <= now);
@@ -255,6 +257,9 @@ impl Running {
         let _stopping = self.readiness.block("stopping", "");
         self.broker.end_watches();
         self.doors.close().await;
+        if let Err(error) = self.audit.flush() {
+            tracing::error!(%error, "the last audit records are lost");
+        }
         let vault = self.vault.load_full();
         if let Some(saving) = &self.saving
             && let Err(error) = saving.save(&self.broker, vault.as_ref().map(|v| &*v.store)).await

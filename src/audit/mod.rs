@@ -1,7 +1,9 @@
 //! The audit log: one JSON line for each access, written before the reply.
 //!
-//! A record holds who, what, which version and the outcome, never a value. Each line is one write,
-//! so that lines of several writers don't mix; a line that broke off is ended before the next.
+//! A record holds who, what, which version and the outcome, never a value. Records are gathered in
+//! memory and written in their order, many at once; whoever sends what a record is about has to
+//! have it [settled](AuditLog::settle) first. A line that could not be written whole is gone on with
+//! where it broke off, so that none is lost or torn.
 //! Writes are synchronous: to a file they end in the page cache within microseconds.
 
 mod line;
@@ -9,8 +11,7 @@ mod line;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -53,35 +54,41 @@ pub enum Outcome {
 
 /// An access could not be recorded, so it must not be given.
 #[derive(Debug, thiserror::Error)]
-#[error("can't write the audit record to {sink}")]
+#[error("can't write the audit record to {sink}: {source}")]
 pub struct AuditError {
     sink: String,
     #[source]
     source: io::Error,
 }
 
+/// The position of a record in the log: a later one has a higher number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
 /// Writes audit records.
 pub struct AuditLog {
     clock: Arc<dyn Clock>,
     /// Tells the records of this run from those of others: the start in microseconds.
     run: u64,
-    requests: AtomicU64,
+    /// All records up to this one are written.
+    written: AtomicU64,
     failing: AtomicBool,
     writer: Mutex<Writer>,
 }
 
 struct Writer {
     target: AuditSink,
-    sink: Sink,
-    line: Vec<u8>,
-    /// The line before broke off: what is written next starts on a line of its own.
-    torn: bool,
+    file: File,
+    /// Whole lines that wait.
+    lines: Vec<u8>,
+    /// How much of them is written.
+    done: usize,
+    /// The last record.
+    entered: u64,
 }
 
-enum Sink {
-    Stdout(io::Stdout),
-    File(File),
-}
+/// The bytes that are gathered at most before they are written without being asked for.
+const GATHERED: usize = 16 * 1024;
 
 impl AuditLog {
     /// Opens the sink.
@@ -89,34 +96,53 @@ impl AuditLog {
     /// # Errors
     /// When the file can't be opened for appending.
     pub fn open(target: AuditSink, clock: Arc<dyn Clock>) -> Result<Self, AuditError> {
-        let sink = Sink::open(&target)?;
+        let file = open(&target)?;
         let run = u64::try_from(clock.wall().as_microsecond()).unwrap_or_default();
-        let writer = Writer { target, sink, line: Vec::with_capacity(512), torn: false };
+        let writer = Writer { target, file, lines: Vec::new(), done: 0, entered: 0 };
         Ok(Self {
             clock,
             run,
-            requests: AtomicU64::new(1),
+            written: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             writer: Mutex::new(writer),
         })
     }
 
-    /// Writes the record of one access.
+    /// Enters the record of one access. It counts as written once its position is settled.
     ///
     /// # Errors
-    /// When it could not be written whole. The access must not be given then.
-    pub fn record(&self, access: &Access<'_>) -> Result<(), AuditError> {
-        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+    /// When earlier records can't be written. The access must not be given then.
+    pub fn record(&self, access: &Access<'_>) -> Result<Position, AuditError> {
         let mut writer = self.writer();
-        let Writer { line, .. } = &mut *writer;
-        line.clear();
-        line::write(line, self.clock.wall(), (self.run, request), access);
-        let written = writer.write();
-        self.failing.store(written.is_err(), Ordering::Relaxed);
-        written
+        if self.is_failing() || writer.lines.len() >= GATHERED {
+            self.write(&mut writer)?;
+        }
+        writer.entered += 1;
+        let id = (self.run, writer.entered);
+        line::write(&mut writer.lines, self.clock.wall(), id, access);
+        Ok(Position(writer.entered))
     }
 
-    /// Whether the last record could not be written.
+    /// Has all records up to `position` written.
+    ///
+    /// # Errors
+    /// When they can't be. What they are about must not be sent then; they stay for the next try.
+    pub fn settle(&self, position: Position) -> Result<(), AuditError> {
+        if self.written.load(Ordering::Acquire) >= position.0 {
+            return Ok(());
+        }
+        self.write(&mut self.writer())
+    }
+
+    /// Has all records written.
+    ///
+    /// # Errors
+    /// When they can't be; they stay for the next try.
+    pub fn flush(&self) -> Result<(), AuditError> {
+        self.write(&mut self.writer())
+    }
+
+    /// Whether the last try to write failed.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
@@ -126,10 +152,22 @@ impl AuditLog {
     /// # Errors
     /// When it can't be opened; the old one stays in use.
     pub fn reopen(&self, target: AuditSink) -> Result<(), AuditError> {
-        let sink = Sink::open(&target)?;
+        let file = open(&target)?;
         let mut writer = self.writer();
-        (writer.sink, writer.target, writer.torn) = (sink, target, false);
+        // What still fits goes to the old file, whose last line is whole then.
+        let _ = self.write(&mut writer);
+        (writer.file, writer.target) = (file, target);
+        writer.rewind();
         Ok(())
+    }
+
+    fn write(&self, writer: &mut Writer) -> Result<(), AuditError> {
+        let result = writer.write();
+        self.failing.store(result.is_err(), Ordering::Relaxed);
+        if result.is_ok() {
+            self.written.store(writer.entered, Ordering::Release);
+        }
+        result.map_err(|source| AuditError { sink: name(&writer.target), source })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -138,34 +176,35 @@ impl AuditLog {
 }
 
 impl Writer {
-    fn write(&mut self) -> Result<(), AuditError> {
-        if std::mem::take(&mut self.torn) {
-            self.line.insert(0, b'\n');
+    fn write(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.lines.get(self.done..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        let written = match &mut self.sink {
-            Sink::Stdout(stdout) => stdout.write_all(&self.line).and_then(|()| stdout.flush()),
-            Sink::File(file) => file.write_all(&self.line),
-        };
-        written.map_err(|source| {
-            self.torn = true;
-            AuditError { sink: name(&self.target), source }
-        })
+        self.lines.clear();
+        self.done = 0;
+        Ok(())
+    }
+
+    /// Goes back to the start of a line that is half written: a new file has whole lines only.
+    fn rewind(&mut self) {
+        let written = self.lines.get(..self.done).unwrap_or_default();
+        self.done = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     }
 }
 
-impl Sink {
-    fn open(target: &AuditSink) -> Result<Self, AuditError> {
-        match target {
-            AuditSink::Stdout => Ok(Self::Stdout(io::stdout())),
-            AuditSink::File(path) => open(path)
-                .map(Self::File)
-                .map_err(|source| AuditError { sink: name(target), source }),
+fn open(target: &AuditSink) -> Result<File, AuditError> {
+    let file = match target {
+        AuditSink::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+        AuditSink::File(path) => {
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path)
         }
-    }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    };
+    file.map_err(|source| AuditError { sink: name(target), source })
 }
 
 fn name(target: &AuditSink) -> String {
@@ -199,6 +238,7 @@ mod tests {
         let log = log(AuditSink::File(path.clone()))?;
         log.record(&ACCESS)?;
         log.record(&Access { outcome: Outcome::Denied("DENIED"), version: None, ..ACCESS })?;
+        log.flush()?;
         let text = std::fs::read_to_string(path)?;
         let lines = text
             .lines()
@@ -215,8 +255,30 @@ mod tests {
     #[test]
     fn a_full_disk_fails_the_access_and_says_so() -> Result<(), AuditError> {
         let log = log(AuditSink::File("/dev/full".into()))?;
-        assert!(log.record(&ACCESS).is_err());
+        let position = log.record(&ACCESS)?;
+        assert!(log.settle(position).is_err());
         assert!(log.is_failing());
+        assert!(log.record(&ACCESS).is_err(), "no more are taken");
+        Ok(())
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_whole_and_in_order()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("audit.log");
+        let log = log(AuditSink::File("/dev/full".into()))?;
+        let first = log.record(&ACCESS)?;
+        assert!(log.settle(first).is_err());
+        log.writer().done = 10;
+        log.reopen(AuditSink::File(path.clone()))?;
+        let second = log.record(&Access { secret: "OTHER", ..ACCESS })?;
+        assert!(second > first);
+        log.settle(second)?;
+        let text = std::fs::read_to_string(path)?;
+        let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let secrets = lines.map(|line| line.map(|line| line["secret"].clone()));
+        assert_eq!(secrets.collect::<Result<Vec<_>, _>>()?, ["DB", "OTHER"]);
         Ok(())
     }
 
@@ -224,12 +286,16 @@ mod tests {
     fn reopening_goes_on_in_the_new_file() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("audit.log");
+        let renamed = dir.path().join("audit.log.1");
         let log = log(AuditSink::File(path.clone()))?;
         log.record(&ACCESS)?;
-        std::fs::rename(&path, dir.path().join("audit.log.1"))?;
+        std::fs::rename(&path, &renamed)?;
         log.reopen(AuditSink::File(path.clone()))?;
         log.record(&ACCESS)?;
-        assert_eq!(std::fs::read_to_string(path)?.lines().count(), 1);
+        log.flush()?;
+        for path in [path, renamed] {
+            assert_eq!(std::fs::read_to_string(path)?.lines().count(), 1);
+        }
         Ok(())
     }
 }

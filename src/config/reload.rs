@@ -72,12 +72,13 @@ impl ConfigSource {
     /// goes on with what it has. Cancel safe.
     pub async fn next(&mut self) -> (Trigger, Result<Checked, Mistakes>) {
         loop {
-            let trigger = match self.pending {
-                Some(trigger) => trigger,
-                None => tokio::select! {
+            let trigger = if let Some(trigger) = self.pending {
+                trigger
+            } else {
+                tokio::select! {
                     Some(()) = self.hangups.next() => Trigger::Hangup,
                     () = self.watch.changed(), if self.follows_file => Trigger::FileChanged,
-                },
+                }
             };
             self.pending = Some(trigger);
             let text = self.read().await;

@@ -7,11 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use hyper::{Request, body::Incoming, server::conn::http2, service::Service};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use hyper::{Request, body::Incoming, rt::Executor, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -104,8 +105,8 @@ pub(super) async fn serve(
     trust: Option<Trust>,
     mut terms: Terms<'_>,
 ) {
+    let io = TokioIo::new(Coalesced::new(stream, connection.gate()));
     let service = Serve { connection, spoke: Arc::clone(&spoke) };
-    let io = TokioIo::new(Coalesced::new(stream));
     let http = builder(terms.limits).serve_connection(io, service);
     let mut http = std::pin::pin!(http);
     let silent = async {
@@ -120,13 +121,22 @@ pub(super) async fn serve(
             None => std::future::pending().await,
         }
     };
-    // A connection that breaks is its peer's affair.
+    let ends = async {
+        tokio::select! {
+            () = stopped(&mut terms.shutdown) => {}
+            () = silent => {}
+            () = distrusted => tracing::info!("a connection is ended: its peer is trusted no more"),
+        }
+    };
+    // Looked at only when woken, and not with each request.
+    let mut ends = FuturesUnordered::from_iter([ends]);
     tokio::select! {
+        biased;
+        // A connection that breaks is its peer's affair.
         _ = &mut http => return,
-        () = stopped(&mut terms.shutdown) => {}
-        () = silent => {}
-        () = distrusted => tracing::info!("a connection is ended: its peer is trusted no more"),
+        _ = ends.next() => {}
     }
+    drop(ends);
     http.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(terms.drain, http).await;
 }
@@ -136,8 +146,22 @@ pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// Answers a request where it was read, if that needs no waiting, and in a task of its own if it
+/// does.
+#[derive(Clone, Copy)]
+struct AtOnce;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for AtOnce {
+    fn execute(&self, call: F) {
+        let mut call = Box::pin(call);
+        if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            TokioExecutor::new().execute(call);
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> http2::Builder<AtOnce> {
+    let mut builder = http2::Builder::new(AtOnce);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_per_connection)
@@ -153,9 +177,11 @@ fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
 /// A stream that collects what is written until it is flushed.
 ///
 /// HTTP/2 writes a reply in several steps: headers, data, trailers. Collected, they are one TLS
-/// record and one system call. What was sent is wiped at once.
-struct Coalesced<S> {
+/// record and one system call. What was sent is wiped at once. Nothing is sent unless the gate lets
+/// it pass.
+struct Coalesced<S, G> {
     stream: S,
+    gate: G,
     pending: Vec<u8>,
     sent: usize,
 }
@@ -163,12 +189,15 @@ struct Coalesced<S> {
 /// Bytes that are collected before they are sent without a flush.
 const COLLECT: usize = 16 * 1024;
 
-impl<S: Stream> Coalesced<S> {
-    const fn new(stream: S) -> Self {
-        Self { stream, pending: Vec::new(), sent: 0 }
+impl<S: Stream, G: Fn() -> io::Result<()>> Coalesced<S, G> {
+    const fn new(stream: S, gate: G) -> Self {
+        Self { stream, gate, pending: Vec::new(), sent: 0 }
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.pending.is_empty() {
+            (self.gate)()?;
+        }
         while let Some(rest) = self.pending.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let sent = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
             if sent == 0 {
@@ -183,7 +212,7 @@ impl<S: Stream> Coalesced<S> {
     }
 }
 
-impl<S: Stream> AsyncRead for Coalesced<S> {
+impl<S: Stream, G: Unpin> AsyncRead for Coalesced<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -193,7 +222,7 @@ impl<S: Stream> AsyncRead for Coalesced<S> {
     }
 }
 
-impl<S: Stream> AsyncWrite for Coalesced<S> {
+impl<S: Stream, G: Fn() -> io::Result<()> + Unpin> AsyncWrite for Coalesced<S, G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -227,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_goes_out_whole_at_the_flush() -> io::Result<()> {
         let (near, mut far) = tokio::io::duplex(64 * 1024);
-        let mut stream = Coalesced::new(near);
+        let mut stream = Coalesced::new(near, || Ok(()));
         for part in ["headers", "data", "trailers"] {
             stream.write_all(part.as_bytes()).await?;
         }
@@ -241,12 +270,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_passes_a_closed_gate() -> io::Result<()> {
+        let (near, mut far) = tokio::io::duplex(1000);
+        let mut stream = Coalesced::new(near, || Err(io::Error::other("closed")));
+        stream.write_all(b"reply").await?;
+        assert!(stream.flush().await.is_err());
+        drop(stream);
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await?;
+        assert!(seen.is_empty());
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn more_than_is_collected_arrives_in_order() -> io::Result<()> {
         let (near, mut far) = tokio::io::duplex(1000);
         let sent = (0..200_000_u32).map(|i| (i % 251) as u8).collect::<Vec<_>>();
         let expected = sent.clone();
         let writer = async move {
-            let mut stream = Coalesced::new(near);
+            let mut stream = Coalesced::new(near, || Ok(()));
             stream.write_all(&sent).await?;
             stream.shutdown().await
         };

@@ -5,17 +5,25 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, ready},
-    pin::Pin,
+    future::{Future, poll_fn, ready},
+    io,
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use hyper::{Request, Response, body::Incoming, header::HeaderValue};
+use prost::bytes::Bytes;
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
 use tower::{Service, util::BoxCloneSyncService};
 
-use crate::broker::observe::Method;
+use crate::{
+    broker::{Broker, observe::Method},
+    config::Limits,
+    domain::time::Moment,
+};
 
 use super::{
     calls::Calls,
@@ -114,24 +122,23 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 }
 
 impl Connection {
+    /// What has to succeed each time before something is sent.
+    pub(super) fn gate(&self) -> impl Fn() -> io::Result<()> + use<> {
+        let Calls { edge, caller } = self.calls.clone();
+        move || edge.settle(&caller).map_err(io::Error::other)
+    }
+
     /// The call that applications make most: its reply is a shared buffer.
     fn get_secret(&self, request: Request<Incoming>) -> Answer {
         let calls = self.calls.clone();
-        let limits = &self.services.edge.limits;
-        let (limit, bound) = (limits.request_bytes, limits.deadline);
-        let call = async move {
-            let deadline = calls.deadline(request.headers())?;
-            let asked: GetSecretRequest = unary::message(request, limit).await?;
-            let rendering = calls.edge.get(&calls.caller, &asked.name, deadline).await?;
-            Ok(Reply::frame(rendering.reply.clone()))
-        };
-        self.observed(Method::GetSecret, async move {
-            let refusal = match timeout(bound, call).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(refusal)) => refusal,
-                Err(_) => Refusal::deadline(),
+        Box::pin(async move {
+            let start = calls.edge.broker.clock().now();
+            let response = match shared_reply(&calls, request).await {
+                Ok(frame) => Reply::frame(frame),
+                Err(refusal) => Reply::status(refusal.into()),
             };
-            Ok(Reply::status(refusal.into()))
+            answered(&calls.edge.broker, Method::GetSecret, start, &response);
+            Ok(response)
         })
     }
 
@@ -158,11 +165,7 @@ impl Connection {
         Box::pin(async move {
             let start = broker.clock().now();
             let response = call.await?;
-            let took = broker.clock().now() - start;
-            // Failures carry their status in the headers: such replies have no body.
-            let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
-            let code = status.and_then(|status| status.parse().ok()).unwrap_or(0);
-            broker.observer().answered(method, code, took);
+            answered(&broker, method, start, &response);
             Ok(response)
         })
     }
@@ -173,6 +176,33 @@ impl Connection {
         }
         unary::page(HeaderValue::from_static(OPENMETRICS), (self.services.metrics)())
     }
+}
+
+/// The frame that answers a `GetSecret`.
+async fn shared_reply(calls: &Calls, request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    let Limits { request_bytes, deadline, .. } = calls.edge.limits;
+    let left = calls.deadline(request.headers())?;
+    let message = unary::message(request, request_bytes);
+    let asked: GetSecretRequest = within(deadline, message).await??;
+    let rendering = calls.edge.get(&calls.caller, &asked.name, left).await?;
+    Ok(rendering.reply.clone())
+}
+
+/// Bounds a future that is mostly ready at once: only one that is not costs a timer.
+async fn within<T>(bound: Duration, future: impl Future<Output = T>) -> Result<T, Refusal> {
+    let mut future = pin!(future);
+    if let Poll::Ready(value) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Ok(value);
+    }
+    timeout(bound, future).await.map_err(|_| Refusal::deadline())
+}
+
+fn answered(broker: &Broker, method: Method, start: Moment, response: &Response<Reply>) {
+    let took = broker.clock().now() - start;
+    // Failures carry their status in the headers: such replies have no body.
+    let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
+    let code = status.and_then(|status| status.parse().ok()).unwrap_or(0);
+    broker.observer().answered(method, code, took);
 }
 
 fn answer(response: Response<Reply>) -> Answer {

@@ -1,16 +1,19 @@
 //! What every call passes: policy, then the value, then the audit record, then the reply.
 //!
 //! Invariants: nothing is looked up at its source for a caller that no grant lets in; nothing
-//! leaves that was not recorded.
+//! leaves that was not recorded: a connection sends only after [`Edge::settle`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{errors::Refusal, listener::Caller, proto::ErrorReason, wire};
 use crate::{
-    audit::{Access, AuditLog, Outcome},
+    audit::{Access, AuditError, AuditLog, Outcome, Position},
     broker::{
         Broker, Kept,
         snapshot::{Rendering, Shared},
@@ -124,14 +127,22 @@ impl Edge {
         version: Option<(&str, Generation)>,
         outcome: Outcome,
     ) -> Result<(), Refusal> {
-        self.audit
-            .record(&Access { caller: &caller.identity, verb, secret, version, outcome })
-            .map_err(|_| {
-                Refusal::new(
-                    ErrorReason::AuditUnavailable,
-                    "the access could not be recorded, so it is not given",
-                )
-            })
+        let access = Access { caller: &caller.identity, verb, secret, version, outcome };
+        match self.audit.record(&access) {
+            Ok(position) => {
+                caller.recorded.fetch_max(position.0, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(_) => Err(Refusal::new(
+                ErrorReason::AuditUnavailable,
+                "the access could not be recorded, so it is not given",
+            )),
+        }
+    }
+
+    /// Has everything written that was recorded of a caller; without it nothing may be sent.
+    pub(super) fn settle(&self, caller: &Caller) -> Result<(), AuditError> {
+        self.audit.settle(Position(caller.recorded.load(Ordering::Relaxed)))
     }
 
     async fn live(&self, kept: &Arc<Kept>, deadline: Duration) -> Result<Shared, Refusal> {

@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,16 +42,18 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The authenticated peer of a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Caller {
     /// The identity in the form that policies match and records carry.
     pub identity: Arc<str>,
+    /// The position of the last record about this connection.
+    pub(super) recorded: AtomicU64,
 }
 
 impl Caller {
     /// The caller that a workload is.
     pub fn new(workload: &Workload) -> Self {
-        Self { identity: workload.to_string().into() }
+        Self { identity: workload.to_string().into(), recorded: AtomicU64::new(0) }
     }
 }
 
