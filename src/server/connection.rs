@@ -1,11 +1,12 @@
 //! One connection: HTTP/2 with bounds, ended when its peer loses trust or the broker stops.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -105,7 +106,8 @@ pub(super) async fn serve(
     trust: Option<Trust>,
     mut terms: Terms<'_>,
 ) {
-    let io = TokioIo::new(Coalesced::new(stream, connection.gate()));
+    let turn = Turn::default();
+    let io = TokioIo::new(Coalesced::new(stream, turn.clone(), connection.gate()));
     let service = Serve { connection, spoke: Arc::clone(&spoke) };
     let http = builder(terms.limits).serve_connection(io, service);
     let mut http = std::pin::pin!(http);
@@ -133,12 +135,12 @@ pub(super) async fn serve(
     tokio::select! {
         biased;
         // A connection that breaks is its peer's affair.
-        _ = &mut http => return,
+        _ = turn.each(http.as_mut()) => return,
         _ = ends.next() => {}
     }
     drop(ends);
     http.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(terms.drain, http).await;
+    let _ = tokio::time::timeout(terms.drain, turn.each(http)).await;
 }
 
 /// Waits until the broker stops.
@@ -174,13 +176,34 @@ fn builder(limits: &Limits) -> http2::Builder<AtOnce> {
     builder
 }
 
-/// A stream that collects what is written until it is flushed.
+/// Counts the turns in which a connection's task runs.
+#[derive(Clone, Default)]
+struct Turn(Arc<AtomicU32>);
+
+impl Turn {
+    /// A future whose polls are turns.
+    fn each<F: Future>(&self, mut future: Pin<&mut F>) -> impl Future<Output = F::Output> {
+        poll_fn(move |context| {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            future.as_mut().poll(context)
+        })
+    }
+
+    fn now(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that collects what is written until the turn after it was flushed.
 ///
-/// HTTP/2 writes a reply in several steps: headers, data, trailers. Collected, they are one TLS
-/// record and one system call. What was sent is wiped at once. Nothing is sent unless the gate lets
-/// it pass.
+/// HTTP/2 writes a reply in several steps, and flushes after each request that it took from what it
+/// has read. Collected, the replies to all of them are one TLS record and one system call. What was
+/// sent is wiped at once. Nothing is sent unless the gate lets it pass.
 struct Coalesced<S, G> {
     stream: S,
+    turn: Turn,
+    /// The turn of the first flush that waits.
+    flushed: Option<u32>,
     gate: G,
     pending: Vec<u8>,
     sent: usize,
@@ -190,8 +213,8 @@ struct Coalesced<S, G> {
 const COLLECT: usize = 16 * 1024;
 
 impl<S: Stream, G: Fn() -> io::Result<()>> Coalesced<S, G> {
-    const fn new(stream: S, gate: G) -> Self {
-        Self { stream, gate, pending: Vec::new(), sent: 0 }
+    const fn new(stream: S, turn: Turn, gate: G) -> Self {
+        Self { stream, turn, flushed: None, gate, pending: Vec::new(), sent: 0 }
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -208,6 +231,7 @@ impl<S: Stream, G: Fn() -> io::Result<()>> Coalesced<S, G> {
         self.pending.as_mut_slice().zeroize();
         self.pending.clear();
         self.sent = 0;
+        self.flushed = None;
         Poll::Ready(Ok(()))
     }
 }
@@ -237,6 +261,11 @@ impl<S: Stream, G: Fn() -> io::Result<()> + Unpin> AsyncWrite for Coalesced<S, G
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let now = self.turn.now();
+        if !self.pending.is_empty() && *self.flushed.get_or_insert(now) == now {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(self.poll_drain(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
@@ -253,17 +282,28 @@ mod tests {
 
     use super::*;
 
+    /// Writes and flushes in turns of its own.
+    async fn in_turns<T>(turn: Turn, future: impl Future<Output = T>) -> T {
+        turn.each(std::pin::pin!(future)).await
+    }
+
     #[tokio::test]
-    async fn what_is_written_goes_out_whole_at_the_flush() -> io::Result<()> {
+    async fn what_is_written_goes_out_whole_in_the_turn_after_the_flush() -> io::Result<()> {
         let (near, mut far) = tokio::io::duplex(64 * 1024);
-        let mut stream = Coalesced::new(near, || Ok(()));
+        let turn = Turn::default();
+        let mut stream = Coalesced::new(near, turn.clone(), || Ok(()));
         for part in ["headers", "data", "trailers"] {
             stream.write_all(part.as_bytes()).await?;
         }
+        let mut flush = std::pin::pin!(stream.flush());
+        for _ in 0..2 {
+            let flushed = poll_fn(|cx| Poll::Ready(flush.as_mut().poll(cx))).await;
+            assert!(flushed.is_pending(), "it is one turn still");
+        }
         let mut seen = [0; 64];
         let nothing = tokio::time::timeout(Duration::from_millis(5), far.read(&mut seen)).await;
-        assert!(nothing.is_err(), "nothing goes out before the flush");
-        stream.flush().await?;
+        assert!(nothing.is_err(), "nothing goes out in that turn");
+        in_turns(turn, flush).await?;
         let len = far.read(&mut seen).await?;
         assert_eq!(&seen[..len], b"headersdatatrailers");
         Ok(())
@@ -272,9 +312,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_passes_a_closed_gate() -> io::Result<()> {
         let (near, mut far) = tokio::io::duplex(1000);
-        let mut stream = Coalesced::new(near, || Err(io::Error::other("closed")));
+        let mut stream = Coalesced::new(near, Turn::default(), || Err(io::Error::other("closed")));
         stream.write_all(b"reply").await?;
-        assert!(stream.flush().await.is_err());
+        assert!(stream.shutdown().await.is_err());
         drop(stream);
         let mut seen = Vec::new();
         far.read_to_end(&mut seen).await?;
@@ -288,7 +328,7 @@ mod tests {
         let sent = (0..200_000_u32).map(|i| (i % 251) as u8).collect::<Vec<_>>();
         let expected = sent.clone();
         let writer = async move {
-            let mut stream = Coalesced::new(near, || Ok(()));
+            let mut stream = Coalesced::new(near, Turn::default(), || Ok(()));
             stream.write_all(&sent).await?;
             stream.shutdown().await
         };
