@@ -23,6 +23,8 @@ pub struct Vault {
     pub auth: VaultAuth,
     /// How often it may be called.
     pub budget: BudgetTerms,
+    /// How many calls may be in flight.
+    pub in_flight: usize,
     /// Revoke leases and the token when the broker exits.
     pub revoke_on_exit: bool,
 }

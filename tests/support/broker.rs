@@ -29,17 +29,19 @@ impl Broker {
 
     /// The same, not started yet.
     pub fn prepare(sections: &str, environment: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let broker = Self {
-            process: None,
-            environment: environment
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
-            directory,
-        };
+        let broker = Self::bare(environment);
         broker.configure(sections);
         broker
+    }
+
+    /// A broker without a configuration, which is the caller's to write.
+    pub fn bare(environment: &[(&str, &str)]) -> Self {
+        let owned = |&(k, v): &(&str, &str)| (k.to_owned(), v.to_owned());
+        Self {
+            process: None,
+            environment: environment.iter().map(owned).collect(),
+            directory: tempfile::tempdir().expect("a directory"),
+        }
     }
 
     /// Writes the configuration file.
@@ -49,8 +51,12 @@ impl Broker {
              [audit]\nfile = \"DIR/audit.log\"\n\
              [telemetry]\nlog_filter = \"trace\"\n\
              [[policy]]\nidentities = [\"**\"]\nsecrets = [\"**\"]\nverbs = [\"get\", \"list\", \"watch\", \"report\", \"observe\"]\n";
-        let text =
-            format!("{common}{sections}").replace("DIR", &self.path("").display().to_string());
+        self.write(&format!("{common}{sections}"));
+    }
+
+    /// Writes a whole configuration file.
+    pub fn write(&self, text: &str) {
+        let text = text.replace("DIR/", &self.path("").display().to_string());
         fs::write(self.path("config.toml"), text).expect("the configuration");
     }
 
@@ -91,13 +97,18 @@ impl Broker {
 
     /// A client over mTLS with the application's certificate.
     pub fn tls_client(&self) -> Client {
+        let address = format!("https://{}", self.address());
+        Client::builder().address(address).cert_dir(self.path("tls")).build().expect("a client")
+    }
+
+    /// The TCP address that it serves.
+    pub fn address(&self) -> String {
         let log = self.log();
         let address = log.lines().rev().find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             (line["message"] == "serving").then(|| line["address"].as_str().map(str::to_owned))?
         });
-        let address = format!("https://{}", address.expect("the log tells the address"));
-        Client::builder().address(address).cert_dir(self.path("tls")).build().expect("a client")
+        address.expect("the log tells the address")
     }
 
     pub fn log(&self) -> String {

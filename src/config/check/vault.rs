@@ -72,6 +72,7 @@ impl Check<'_> {
             server_name: vault.server_name,
             timeout: vault.timeout.duration(),
             auth: auth?,
+            in_flight: vault.budget.in_flight.size(),
             budget: budget?,
             revoke_on_exit: vault.revoke_on_exit.unwrap_or(!keeps_state),
         }))

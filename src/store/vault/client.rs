@@ -14,7 +14,10 @@ use reqwest::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use vaultrs::{
     api::EndpointMiddleware,
     client::{VaultClient, VaultClientSettings},
@@ -79,6 +82,7 @@ pub(super) struct Client {
     namespace: Option<String>,
     timeout: Duration,
     budget: Mutex<Budget>,
+    in_flight: Semaphore,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn CallObserver>,
 }
@@ -135,6 +139,7 @@ impl Client {
             namespace: vault.namespace.clone(),
             timeout: vault.timeout,
             budget: Mutex::new(Budget::new(vault.budget, jitter)),
+            in_flight: Semaphore::new(vault.in_flight),
             clock,
             observer,
         })
@@ -227,6 +232,10 @@ impl Client {
         call: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let patience = self.clock.now() + self.timeout;
+        let Ok(_place) = timeout(self.timeout, self.in_flight.acquire()).await else {
+            let what = "too many calls to Vault are in flight (vault.budget.in_flight)";
+            return Err(Fault::new(Reason::Throttled, what));
+        };
         loop {
             let now = self.clock.now();
             let admission = self.budget.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
