@@ -16,12 +16,18 @@ pub struct Vault {
     port: u16,
     http: reqwest::Client,
     unseal_key: String,
+    more: String,
     pub root: String,
 }
 
 impl Vault {
     /// A server that is initialised and unsealed.
     pub async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// The same with more configuration, such as a second listener.
+    pub async fn with(configuration: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().expect("a directory");
         let http = reqwest::Client::new();
@@ -31,6 +37,7 @@ impl Vault {
             port: free_port(),
             http,
             unseal_key: String::new(),
+            more: configuration.to_owned(),
             root: String::new(),
         };
         vault.run();
@@ -52,10 +59,11 @@ impl Vault {
         let config = format!(
             "storage \"file\" {{ path = \"{}\" }}\n\
              listener \"tcp\" {{ address = \"127.0.0.1:{}\"\n tls_disable = true }}\n\
-             disable_mlock = true\n api_addr = \"http://127.0.0.1:{}\"\n",
+             disable_mlock = true\n api_addr = \"http://127.0.0.1:{}\"\n{}",
             data.display(),
             self.port,
-            self.port
+            self.port,
+            self.more,
         );
         let path = self.directory.path().join("vault.hcl");
         fs::write(&path, config).expect("the configuration");

@@ -14,6 +14,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod engines;
 mod faults;
+mod logins;
 mod main_job;
 mod state;
