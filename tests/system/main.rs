@@ -16,6 +16,9 @@ mod support;
 
 mod engines;
 mod faults;
+#[path = "../support/heap.rs"]
+mod heap;
+mod hygiene;
 mod logins;
 mod main_job;
 mod state;

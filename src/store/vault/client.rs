@@ -41,6 +41,8 @@ use crate::{
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 1024 * 1024;
+/// How long a connection stays open for the next call.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 /// Redirects that are followed: from a standby to the active server.
 const REDIRECTS: usize = 2;
 
@@ -99,6 +101,8 @@ impl Client {
         let mut http = reqwest::Client::builder()
             .tls_backend_rustls()
             .timeout(vault.timeout)
+            // The buffers of a connection keep what was read last for as long as it is open.
+            .pool_idle_timeout(IDLE_TIME)
             .redirect(redirect::Policy::custom(follow));
         if let Some(path) = &vault.ca {
             let setup = |what: &dyn std::fmt::Display| {
