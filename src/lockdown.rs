@@ -64,6 +64,14 @@ pub fn lock_down() -> Lockdown {
     }
 }
 
+/// Lets the process open as many files as the system allows it: each connection is one. Systems
+/// start programs with a small limit, for the sake of those that can't bear a large one.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What is refused leaves the limit as it was; connections beyond it are refused then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// Locks pages as they come into use, so that what is only reserved takes no memory. Under a limit
 /// nothing is locked: the allocation that reached the limit would end the process.
 fn lock_memory() -> Outcome {

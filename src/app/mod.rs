@@ -22,7 +22,7 @@ use self::running::Running;
 use crate::{
     cli::{self, Args, Command, Console, failure},
     config::{self, Mistakes, reference, reload::ConfigSource},
-    lockdown::{Lockdown, Outcome, lock_down},
+    lockdown::{Lockdown, Outcome, lock_down, raise_file_limit},
     state,
     store::vault::SetupError,
     telemetry::logs::InvalidFilter,
@@ -81,6 +81,9 @@ pub enum StartError {
 pub fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let lockdown = matches!(command, Command::Serve(_) | Command::Dev(_)).then(lock_down);
+    if lockdown.is_some() {
+        raise_file_limit();
+    }
     // One thread: the sidecar shares its pod's cores with an application, and one is enough.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

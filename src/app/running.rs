@@ -210,8 +210,21 @@ impl Running {
         if let Err(error) = self.audit.reopen(audit) {
             tracing::error!(%error, "the audit log stays as it was");
         }
-        self.vaults += 1;
         self.revoke_on_exit = vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
+        self.reconnect(vault);
+        let count = secrets.len();
+        let catalogue = stores::catalogue(secrets, self.vault.load().as_deref(), &self.around);
+        self.edge.enforce(policy);
+        self.broker.load(catalogue, BTreeMap::default()).await;
+        ConfigLoaded { secrets: count, warnings: &warnings }.record(&self.around.metrics);
+    }
+
+    /// Connects to Vault anew where its settings changed; its leases are replaced then.
+    fn reconnect(&mut self, vault: Option<Vault>) {
+        if self.vault.load().as_ref().is_some_and(|server| server.is(vault.as_ref())) {
+            return;
+        }
+        self.vaults += 1;
         match connect(vault, &self.around, self.vaults) {
             Ok(vault) => {
                 keep_session(&mut self.tasks, vault.as_ref());
@@ -219,11 +232,6 @@ impl Running {
             }
             Err(error) => tracing::error!(%error, "the connection to Vault stays as it was"),
         }
-        let count = secrets.len();
-        let catalogue = stores::catalogue(secrets, self.vault.load().as_deref(), &self.around);
-        self.edge.enforce(policy);
-        self.broker.load(catalogue, BTreeMap::default()).await;
-        ConfigLoaded { secrets: count, warnings: &warnings }.record(&self.around.metrics);
     }
 
     /// Looks at what nobody tells of.

@@ -24,7 +24,7 @@ use crate::{
         memory::{LeaseTerms, Memory},
         vault::{SetupError, VaultStore},
     },
-    telemetry::{Metrics, WithTelemetry, events::VaultCalled},
+    telemetry::{Metrics, WithTelemetry, events::{BudgetWaited, VaultCalled}},
 };
 
 /// What every store is built with.
@@ -39,6 +39,7 @@ pub(super) struct Surroundings {
 /// The Vault server of a configuration, and a mark that differs for each one that was set up.
 pub(super) struct Server {
     pub(super) store: Arc<VaultStore>,
+    settings: Arc<Vault>,
     mark: u64,
 }
 
@@ -49,14 +50,20 @@ impl Server {
         mark: u64,
     ) -> Result<Self, SetupError> {
         let calls = Arc::new(Calls(Arc::clone(&around.metrics)));
+        let settings = Arc::new(vault);
         let store = VaultStore::new(
-            vault,
+            &settings,
             Arc::clone(&around.clock),
             calls,
             Arc::clone(&around.versions),
             around.seed ^ mark,
         )?;
-        Ok(Self { store, mark })
+        Ok(Self { store, settings, mark })
+    }
+
+    /// Whether it is what these settings describe.
+    pub(super) fn is(&self, vault: Option<&Vault>) -> bool {
+        vault == Some(&*self.settings)
     }
 }
 
@@ -68,6 +75,10 @@ impl CallObserver for Calls {
         let fault = fault.map(|reason| Fault::new(reason, ""));
         let result = fault.as_ref().map_or(Ok(()), Err);
         VaultCalled { operation, result }.record(&self.0);
+    }
+
+    fn waited(&self, wait: std::time::Duration) {
+        BudgetWaited { wait }.record(&self.0);
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Kept {
     clock: Arc<dyn Clock>,
     snapshot: ArcSwap<Snapshot>,
     published: watch::Sender<u64>,
+    /// Held by each reader that waits for a value.
+    waiting: Arc<()>,
     pub(super) inbox: Inbox,
 }
 
@@ -57,6 +59,7 @@ impl Kept {
             clock,
             snapshot: ArcSwap::from_pointee(first),
             published: watch::Sender::new(0),
+            waiting: Arc::default(),
             inbox: Inbox::default(),
         }
     }
@@ -107,6 +110,7 @@ impl Kept {
             return Err(unserved(&before));
         }
         let attempts = before.view.attempts;
+        let _waiting = Arc::clone(&self.waiting);
         self.inbox.want();
         loop {
             let snapshot = self.snapshot();
@@ -120,6 +124,11 @@ impl Kept {
                 return Err(Unserved::Withdrawn);
             }
         }
+    }
+
+    /// Whether readers wait for a value now: one more joins them.
+    pub fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.waiting) > 1
     }
 
     /// Notes that a workload received a generation, so that its predecessor waits for it.

@@ -50,9 +50,14 @@ pub trait Origin: Send + Sync {
 pub trait CallObserver: Send + Sync {
     /// A call ended: what it was for, why it failed if it did, and how long it took.
     fn called(&self, operation: &'static str, fault: Option<Reason>, took: Duration);
+
+    /// A call was held back for this long by the limits on calls.
+    fn waited(&self, wait: Duration);
 }
 
 /// Observes nothing.
 impl CallObserver for () {
     fn called(&self, _: &'static str, _: Option<Reason>, _: Duration) {}
+
+    fn waited(&self, _: Duration) {}
 }

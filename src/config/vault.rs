@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::domain::{budget::BudgetTerms, secret::SecretValue};
 
 /// A Vault server and how to log in to it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Vault {
     /// Its base address, `https://host:port`.
     pub address: String,
@@ -30,7 +30,7 @@ pub struct Vault {
 }
 
 /// A way to log in to Vault.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct VaultAuth {
     /// The mount of the auth method, such as `kubernetes`.
     pub mount: String,
@@ -39,7 +39,7 @@ pub struct VaultAuth {
 }
 
 /// What an auth method needs. Files are read anew at each login.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// A Kubernetes service account's token.
     Kubernetes {
@@ -84,7 +84,7 @@ pub enum AuthMethod {
 }
 
 /// Where a credential for a login is read from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A file, read anew each time, without surrounding white space.
     File(PathBuf),

@@ -81,6 +81,13 @@ impl Fault {
         Self { reason, detail: detail.into(), retry_after: None }
     }
 
+    /// The same fault, with the place in the store that it is about.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.detail = format!("{place}: {}", self.detail).into();
+        self
+    }
+
     /// The same fault, with the wait that the source asked for: an hour of it at most.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

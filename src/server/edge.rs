@@ -156,6 +156,9 @@ impl Edge {
             return Ok(snapshot);
         }
         observer.missed();
+        if kept.is_awaited() {
+            observer.joined();
+        }
         let Ok(_waiting) = self.waiting.try_acquire() else {
             return Err(Refusal::limit("server.limits.waiting_calls"));
         };

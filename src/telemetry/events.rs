@@ -41,7 +41,7 @@ impl SecretFetched<'_> {
         metrics.fetches.get_or_create(&labels).observe(took.as_secs_f64());
         let took_ms = took.as_millis();
         match result {
-            Ok(()) => tracing::info!(%secret, store, took_ms, "secret fetched"),
+            Ok(()) => tracing::debug!(%secret, store, took_ms, "secret fetched"),
             Err(fault) => {
                 tracing::warn!(%secret, store, took_ms, reason, detail = %fault.detail, "fetch failed");
             }

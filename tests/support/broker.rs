@@ -15,6 +15,8 @@ pub struct Broker {
     process: Option<Running>,
     pub directory: TempDir,
     environment: Vec<(String, String)>,
+    /// What a shell does before it becomes the broker.
+    pub shell: Option<&'static str>,
 }
 
 impl Broker {
@@ -41,6 +43,7 @@ impl Broker {
             process: None,
             environment: environment.iter().map(owned).collect(),
             directory: tempfile::tempdir().expect("a directory"),
+            shell: None,
         }
     }
 
@@ -71,7 +74,11 @@ impl Broker {
             .create(true)
             .open(self.path("broker.log"))
             .expect("a log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_secret-broker"));
+        let program = env!("CARGO_BIN_EXE_secret-broker");
+        let mut command = Command::new(if self.shell.is_some() { "sh" } else { program });
+        if let Some(script) = self.shell {
+            command.args(["-c", script, program]);
+        }
         command
             .args(["serve", "--config"])
             .arg(self.path("config.toml"))

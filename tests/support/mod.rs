@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 pub mod vault;
 
 use std::{

@@ -1,11 +1,15 @@
 //! Each engine, at a real Vault: with leases, with times to live, and with neither.
 
-use secret_broker_client::{Event, Reason};
+use secret_broker_client::{Event, Outcome, Reason, Secret};
 use serde_json::json;
 
 use crate::{
     main_job::{Rig, next_event},
-    support::{broker::Broker, until},
+    support::{
+        broker::Broker,
+        redis::{self, Redis},
+        until,
+    },
 };
 
 /// A broker with these secrets, which reads anew each second.
@@ -101,6 +105,39 @@ async fn a_static_role_turns_over_with_its_last_rotation() {
     .await;
     assert!(rig.accepts(&second).await, "the new password works");
     assert_ne!(second.text("password"), first.text("password"));
+}
+
+#[tokio::test]
+async fn leased_users_of_redis_log_in_overlap_and_are_gone_once_acknowledged() {
+    let rig = Rig::start("1h", "2h").await;
+    let redis = Redis::start().await;
+    let connection = json!({
+        "plugin_name": "redis-database-plugin", "allowed_roles": "*", "host": "127.0.0.1",
+        "port": redis.port, "username": "default", "password": redis::PASSWORD,
+    });
+    rig.vault.write("database/config/cache", connection).await;
+    let role = json!({
+        "db_name": "cache", "default_ttl": "4s", "max_ttl": "8s",
+        "creation_statements": "[\"+@read\", \"+acl|whoami\", \"~app:*\"]",
+    });
+    rig.vault.write("database/roles/cache", role).await;
+    let broker = broker(&rig, &secret("CACHE", "engine = \"database\"\nrole = \"cache\"")).await;
+    let client = broker.client();
+    let login = async |secret: &Secret| {
+        let field = |name| secret.text(name).expect("a field").to_owned();
+        redis.login(&field("username"), &field("password")).await
+    };
+    let mut watch = client.watch(["CACHE"]);
+    let first = next_event(&mut watch, |event| matches!(event, Event::Current(_))).await;
+    let first = first.secret().unwrap();
+    let user = first.text("username").expect("a user");
+    assert_eq!(login(first).await.expect("the first one works"), user);
+    let second = next_event(&mut watch, |event| matches!(event, Event::Rotated(_))).await;
+    let second = second.secret().unwrap();
+    assert!(login(second).await.is_ok(), "the second one works");
+    assert!(login(first).await.is_ok(), "the first one overlaps");
+    client.report(second, Outcome::Applied).await.expect("a report");
+    until("the first one is gone", async || login(first).await.err()).await;
 }
 
 #[tokio::test]

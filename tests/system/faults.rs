@@ -68,7 +68,10 @@ async fn answers_that_are_late_cut_or_garbled_are_told_and_mended() {
         (Fault::Garbage, vec![Reason::SourceInvalid]),
         (Fault::Refuse, vec![Reason::SourceUnavailable]),
         (Fault::Status("database", 500), vec![Reason::SourceUnavailable]),
+        (Fault::Status("database", 412), vec![Reason::SourceUnavailable]),
         (Fault::Status("database", 429), vec![Reason::SourceThrottled]),
+        (Fault::Status("database", 473), vec![Reason::SourceSealed]),
+        (Fault::Status("database", 503), vec![Reason::SourceSealed]),
         (Fault::Status("database", 403), vec![Reason::SourceForbidden]),
     ] {
         let proxy = Proxy::start(rig.vault.port()).await;

@@ -258,6 +258,7 @@ async fn a_client_certificate_over_tls_to_a_server_of_another_name() {
     };
     let (server, server_key) = leaf("vault.internal", ExtendedKeyUsagePurpose::ServerAuth);
     let (client, client_key) = leaf("broker.shop", ExtendedKeyUsagePurpose::ClientAuth);
+    let next = leaf("next.shop", ExtendedKeyUsagePurpose::ClientAuth);
     let ca_file = file(directory.path(), "ca.pem", &ca_pem);
     let port = free_port();
     let listener = format!(
@@ -266,7 +267,7 @@ async fn a_client_certificate_over_tls_to_a_server_of_another_name() {
     let vault = prepared(Vault::with(&listener).await).await;
     vault.write("sys/auth/cert", json!({ "type": "cert" })).await;
     let role = json!({
-        "certificate": ca_pem, "allowed_common_names": ["broker.shop"], "token_policies": ["broker"],
+        "certificate": ca_pem, "allowed_common_names": ["broker.shop", "next.shop"], "token_policies": ["broker"],
     });
     vault.write("auth/cert/certs/broker", role).await;
     let text = |name: &str| {
@@ -275,7 +276,7 @@ async fn a_client_certificate_over_tls_to_a_server_of_another_name() {
         let tls = format!(
             "[vault]\nca = \"{ca_file}\"\nclient_cert = \"{client}\"\nclient_key = \"{client_key}\"\nserver_name = \"{name}\"\n"
         );
-        text.replacen("[vault]\n", &tls, 1)
+        text.replacen("[vault]\n", &tls, 1) + "poll_interval = \"1s\"\n"
     };
     let broker = Broker::start(&text("vault.internal"), &[]).await;
     let secret = broker.client().get("KEY").await.expect("a login by certificate");
@@ -284,6 +285,38 @@ async fn a_client_certificate_over_tls_to_a_server_of_another_name() {
     let other = Broker::start(&text("other.internal"), &[]).await;
     let error = other.client().get("KEY").await.expect_err("the server has another name");
     assert_eq!(error.reason(), Some(Reason::SourceUnavailable), "{error}");
+
+    // The next login is by the certificate that is there then.
+    fs::rename(&next.1, &client_key).unwrap();
+    fs::rename(&next.0, &client).unwrap();
+    until("the new certificate is taken over", async || {
+        broker.log().contains("certificates for Vault taken over").then_some(())
+    })
+    .await;
+    let names = logged_in_as(&vault, true).await;
+    assert_eq!(names, ["broker.shop"]);
+    until("it logs in again", async || {
+        (logged_in_as(&vault, false).await == ["next.shop"]).then_some(())
+    })
+    .await;
+}
+
+/// The names in the certificates of the logins that hold, which are ended if asked.
+async fn logged_in_as(vault: &Vault, end: bool) -> Vec<String> {
+    let accessors = vault.request("LIST", "auth/token/accessors", None).await.1;
+    let mut names = Vec::new();
+    for accessor in accessors["data"]["keys"].as_array().unwrap() {
+        let body = json!({ "accessor": accessor });
+        let (status, found) =
+            vault.request("POST", "auth/token/lookup-accessor", Some(body.clone())).await;
+        if status == 200 && found["data"]["path"] == "auth/cert/login" {
+            names.push(found["data"]["meta"]["common_name"].as_str().unwrap().to_owned());
+            if end {
+                vault.write("auth/token/revoke-accessor", body).await;
+            }
+        }
+    }
+    names
 }
 
 #[tokio::test]

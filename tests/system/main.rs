@@ -14,6 +14,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certificates;
+mod contract;
+mod crashes;
 mod engines;
 mod faults;
 #[path = "../support/heap.rs"]

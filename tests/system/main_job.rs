@@ -185,6 +185,26 @@ async fn a_caller_without_a_grant_learns_nothing_and_is_recorded() {
     assert_eq!(last["outcome"], "denied");
 }
 
+#[tokio::test]
+async fn a_reload_that_leaves_vault_as_it_is_costs_no_call_to_it() {
+    let rig = Rig::start("1h", "2h").await;
+    let proxy = crate::support::proxy::Proxy::start(rig.vault.port()).await;
+    let broker = Broker::start(&sections(&proxy.address()), &rig.environment()).await;
+    let before = broker.client().get("DB").await.expect("a secret");
+    proxy.take_calls();
+    let text = fs_replace(&broker, "overlap = \"20s\"", "overlap = \"30s\"");
+    std::fs::write(broker.path("config.toml"), text).expect("the configuration");
+    broker.signal(rustix::process::Signal::HUP);
+    until("it is read again", async || {
+        (broker.log().matches("configuration in force").count() >= 2).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = broker.client().get("DB").await.expect("a secret");
+    assert_eq!(after.version(), before.version());
+    assert!(proxy.take_calls().is_empty());
+}
+
 fn fs_replace(broker: &Broker, from: &str, to: &str) -> String {
     let text = std::fs::read_to_string(broker.path("config.toml")).expect("the configuration");
     assert!(text.contains(from));

@@ -3,10 +3,12 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use reqwest::{
     Method, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -37,10 +39,13 @@ use crate::{
         secret::SecretValue,
         time::Jitter,
     },
+    files::FileWatch,
 };
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 1024 * 1024;
+/// From here on a wait for the budget is one to tell of.
+const HELD_BACK: Duration = Duration::from_millis(1);
 /// How long a connection stays open for the next call.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 /// Redirects that are followed: from a standby to the active server.
@@ -79,7 +84,9 @@ pub(super) struct Call<'a> {
 
 /// The HTTP side of one Vault server.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: ArcSwap<reqwest::Client>,
+    settings: HttpSettings,
+    files: Option<FileWatch>,
     address: Url,
     namespace: Option<String>,
     timeout: Duration,
@@ -98,47 +105,27 @@ impl Client {
     ) -> Result<Self, SetupError> {
         let mut address = Url::parse(&vault.address)
             .map_err(|_| SetupError("vault.address is not a URL".into()))?;
-        let mut http = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .timeout(vault.timeout)
-            // The buffers of a connection keep what was read last for as long as it is open.
-            .pool_idle_timeout(IDLE_TIME)
-            .redirect(redirect::Policy::custom(follow));
-        if let Some(path) = &vault.ca {
-            let setup = |what: &dyn std::fmt::Display| {
-                SetupError(format!("vault.ca {}: {what}", path.display()))
-            };
-            let pem = fs::read(path).map_err(|error| setup(&error))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|_| setup(&"holds no certificates in PEM form"))?;
-            http = http.tls_certs_only(certificates);
-        }
-        if address.scheme() == "http" {
-            // No system authorities are needed, so none are loaded.
-            http = http.tls_certs_only([]);
-        }
-        if let Some((cert, key)) = &vault.client_cert {
-            let read = |path: &std::path::Path| {
-                fs::read(path).map_err(|error| SetupError(format!("{}: {error}", path.display())))
-            };
-            let pem = zeroize::Zeroizing::new([read(cert)?, read(key)?].concat());
-            let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
-                SetupError("vault.client_cert and vault.client_key are not a certificate and its key in PEM form".into())
-            })?;
-            http = http.identity(identity);
-        }
+        let mut resolver = None;
         if let Some(name) = &vault.server_name {
             let host = address.host_str().unwrap_or_default().to_owned();
             address
                 .set_host(Some(name))
                 .map_err(|_| SetupError("vault.server_name is not a host name".into()))?;
-            http = http.dns_resolver(Arc::new(Fixed { host: host.into() }));
+            resolver = Some(Arc::new(Fixed { host: host.into() }));
         }
-        let http = http
-            .build()
-            .map_err(|_| SetupError("the HTTP client for Vault can't be made".into()))?;
+        let settings = HttpSettings {
+            timeout: vault.timeout,
+            plain: address.scheme() == "http",
+            resolver,
+            ca: vault.ca.clone(),
+            client_cert: vault.client_cert.clone(),
+        };
+        let files = settings.watch();
+        let http = ArcSwap::from_pointee(settings.build()?);
         Ok(Self {
             http,
+            settings,
+            files,
             address,
             namespace: vault.namespace.clone(),
             timeout: vault.timeout,
@@ -147,6 +134,22 @@ impl Client {
             clock,
             observer,
         })
+    }
+
+    /// Takes over new authorities and client certificates as their files change. Runs for ever;
+    /// broken files leave what was there before in force.
+    pub(super) async fn follow_files(&self) {
+        let Some(files) = &self.files else { return std::future::pending().await };
+        loop {
+            files.changed().await;
+            match self.settings.build() {
+                Ok(http) => {
+                    self.http.store(Arc::new(http));
+                    tracing::info!("certificates for Vault taken over");
+                }
+                Err(error) => tracing::error!(%error, "certificates for Vault stay as they were"),
+            }
+        }
     }
 
     /// Why Vault as a whole can't be used now, as far as is known.
@@ -171,8 +174,8 @@ impl Client {
                     Fault::new(Reason::Unauthenticated, "the token is not one that Vault gives")
                 })?;
             token.set_sensitive(true);
-            let mut request = self
-                .http
+            let http = self.http.load_full();
+            let mut request = http
                 .request(call.method, url)
                 .header("X-Vault-Token", token)
                 .header("X-Vault-Request", "true");
@@ -225,7 +228,7 @@ impl Client {
             namespace: self.namespace.clone(),
         };
         let base = self.address.as_str().trim_end_matches('/');
-        let http = rustify::clients::reqwest::Client::new(base, self.http.clone());
+        let http = rustify::clients::reqwest::Client::new(base, self.http.load().as_ref().clone());
         VaultClient { http, middle, settings }
     }
 
@@ -235,7 +238,8 @@ impl Client {
         operation: &'static str,
         call: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let patience = self.clock.now() + self.timeout;
+        let asked = self.clock.now();
+        let patience = asked + self.timeout;
         let Ok(_place) = timeout(self.timeout, self.in_flight.acquire()).await else {
             let what = "too many calls to Vault are in flight (vault.budget.in_flight)";
             return Err(Fault::new(Reason::Throttled, what));
@@ -254,12 +258,70 @@ impl Client {
             }
         }
         let started = self.clock.now();
+        let wait = started - asked;
+        if wait >= HELD_BACK {
+            self.observer.waited(wait);
+        }
         let result = call.await;
         let now = self.clock.now();
         let fault = result.as_ref().err();
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).completed(now, fault);
         self.observer.called(operation, fault.map(|fault| fault.reason), now - started);
         result
+    }
+}
+
+/// What an HTTP client for Vault is built from, again whenever one of its files changes.
+struct HttpSettings {
+    timeout: Duration,
+    plain: bool,
+    resolver: Option<Arc<Fixed>>,
+    ca: Option<PathBuf>,
+    client_cert: Option<(PathBuf, PathBuf)>,
+}
+
+impl HttpSettings {
+    /// A watch on the files, if there are any.
+    fn watch(&self) -> Option<FileWatch> {
+        let pair = self.client_cert.iter().flat_map(|(cert, key)| [cert, key]);
+        let paths = self.ca.iter().chain(pair).cloned().collect::<Vec<_>>();
+        (!paths.is_empty()).then(|| FileWatch::new(paths))
+    }
+
+    fn build(&self) -> Result<reqwest::Client, SetupError> {
+        let mut http = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .timeout(self.timeout)
+            // The buffers of a connection keep what was read last for as long as it is open.
+            .pool_idle_timeout(IDLE_TIME)
+            .redirect(redirect::Policy::custom(follow));
+        if let Some(path) = &self.ca {
+            let setup = |what: &dyn std::fmt::Display| {
+                SetupError(format!("vault.ca {}: {what}", path.display()))
+            };
+            let pem = fs::read(path).map_err(|error| setup(&error))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|_| setup(&"holds no certificates in PEM form"))?;
+            http = http.tls_certs_only(certificates);
+        }
+        if self.plain {
+            // No system authorities are needed, so none are loaded.
+            http = http.tls_certs_only([]);
+        }
+        if let Some((cert, key)) = &self.client_cert {
+            let read = |path: &Path| {
+                fs::read(path).map_err(|error| SetupError(format!("{}: {error}", path.display())))
+            };
+            let pem = zeroize::Zeroizing::new([read(cert)?, read(key)?].concat());
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
+                SetupError("vault.client_cert and vault.client_key are not a certificate and its key in PEM form".into())
+            })?;
+            http = http.identity(identity);
+        }
+        if let Some(resolver) = &self.resolver {
+            http = http.dns_resolver(Arc::clone(resolver));
+        }
+        http.build().map_err(|_| SetupError("the HTTP client for Vault can't be made".into()))
     }
 }
 

@@ -61,16 +61,16 @@ impl VaultStore {
     /// # Errors
     /// When the address, a certificate or a key can't be used.
     pub fn new(
-        vault: config::Vault,
+        vault: &Arc<config::Vault>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn CallObserver>,
         versions: Arc<VersionKey>,
         seed: u64,
     ) -> Result<Arc<Self>, SetupError> {
-        let client = Client::new(&vault, Arc::clone(&clock), observer, Jitter::seeded(seed))?;
+        let client = Client::new(vault, Arc::clone(&clock), observer, Jitter::seeded(seed))?;
         let client = Arc::new(client);
         let jitter = Jitter::seeded(seed.rotate_left(32));
-        let sessions = Sessions::new(Arc::clone(&client), vault.auth, Arc::clone(&clock), jitter);
+        let sessions = Sessions::new(Arc::clone(&client), Arc::clone(vault), Arc::clone(&clock), jitter);
         Ok(Arc::new(Self { client, sessions, clock, versions, expected: StdMutex::default() }))
     }
 
@@ -80,9 +80,9 @@ impl VaultStore {
         Arc::new(VaultOrigin { store: Arc::clone(self), place, losses })
     }
 
-    /// Keeps the token alive. Runs for ever.
+    /// Keeps the token alive and follows the files of certificates. Runs for ever.
     pub async fn run(&self) {
-        self.sessions.run().await;
+        tokio::join!(self.sessions.run(), self.client.follow_files());
     }
 
     /// Revokes the broker's token, and with it whatever was minted under it, unless the token was
@@ -227,9 +227,13 @@ impl VaultOrigin {
 impl Origin for VaultOrigin {
     async fn fetch(&self) -> Result<Issued, Fault> {
         let (path, method, parameters) = self.path();
-        let (envelope, session) = self.store.read(&path, method, &parameters).await?;
+        let located =
+            |fault: Fault| if fault.reason.is_store_wide() { fault } else { fault.at(&path) };
+        let (envelope, session) =
+            self.store.read(&path, method, &parameters).await.map_err(located)?;
+        let wall = self.store.clock.wall();
         let mut issued =
-            answer::issued(&self.place, envelope, self.store.clock.wall(), &self.store.versions)?;
+            answer::issued(&self.place, envelope, wall, &self.store.versions).map_err(located)?;
         if let Lifetime::Leased { lease, ttl } = &issued.lifetime {
             self.store.expect(&path, *ttl);
             self.store.sessions.minted(Arc::clone(&lease.id), Arc::clone(&session));

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     broker::ports::Clock,
-    config::{AuthMethod, VaultAuth},
+    config::{AuthMethod, Vault},
     domain::{
         fault::{Fault, Reason},
         secret::SecretValue,
@@ -102,7 +102,7 @@ struct Record {
 /// All tokens of the broker at one Vault.
 pub(super) struct Sessions {
     client: Arc<Client>,
-    auth: VaultAuth,
+    vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
     current: ArcSwapOption<Session>,
     /// Held by whoever logs in; what it protects is the failure of the last login.
@@ -116,13 +116,13 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new(
         client: Arc<Client>,
-        auth: VaultAuth,
+        vault: Arc<Vault>,
         clock: Arc<dyn Clock>,
         jitter: Jitter,
     ) -> Self {
         Self {
             client,
-            auth,
+            vault,
             clock,
             current: ArcSwapOption::empty(),
             login: Mutex::new(None),
@@ -161,7 +161,7 @@ impl Sessions {
             return Err(fault.clone());
         }
         let since = self.clock.now();
-        match login::login(&self.client, &self.auth).await {
+        match login::login(&self.client, &self.vault.auth).await {
             Ok(token) => {
                 *failed = None;
                 tracing::info!(
@@ -326,7 +326,7 @@ impl Sessions {
     /// Revokes the current token, and with it whatever was minted under it. A token that was given
     /// to the broker is not the broker's to revoke.
     pub(super) async fn close(&self) -> Result<(), Fault> {
-        if matches!(self.auth.method, AuthMethod::Token { .. }) {
+        if matches!(self.vault.auth.method, AuthMethod::Token { .. }) {
             return Ok(());
         }
         let Some(session) = self.current.swap(None) else { return Ok(()) };
