@@ -24,7 +24,10 @@ use crate::{
         memory::{LeaseTerms, Memory},
         vault::{SetupError, VaultStore},
     },
-    telemetry::{Metrics, WithTelemetry, events::{BudgetWaited, VaultCalled}},
+    telemetry::{
+        Metrics, WithTelemetry,
+        events::{BudgetWaited, VaultCalled},
+    },
 };
 
 /// What every store is built with.

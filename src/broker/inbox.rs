@@ -22,6 +22,7 @@ const MAX_PENDING: usize = 16_384;
 struct Letters {
     wanted: bool,
     moved: Option<(Terms, Arc<dyn Origin>)>,
+    terms: Option<Terms>,
     stop: Option<bool>,
     watches: usize,
     pending: Vec<Event>,
@@ -89,7 +90,21 @@ impl Inbox {
     }
 
     pub(super) fn move_to(&self, terms: Terms, origin: Arc<dyn Origin>) {
-        self.letters().moved = Some((terms, origin));
+        let mut letters = self.letters();
+        letters.moved = Some((terms, origin));
+        letters.terms = None;
+        drop(letters);
+        self.news.notify_one();
+    }
+
+    /// Other terms for the same place.
+    pub(super) fn keep_under(&self, terms: Terms) {
+        let mut letters = self.letters();
+        match &mut letters.moved {
+            Some(moved) => moved.0 = terms,
+            None => letters.terms = Some(terms),
+        }
+        drop(letters);
         self.news.notify_one();
     }
 
@@ -108,6 +123,7 @@ impl Inbox {
             events.push(Event::Moved(terms));
             origin
         });
+        events.extend(letters.terms.take().map(Event::TermsChanged));
         events.append(&mut letters.pending);
         if std::mem::take(&mut letters.wanted) {
             events.push(Event::Wanted);

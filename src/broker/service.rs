@@ -112,7 +112,7 @@ impl Broker {
     }
 
     /// Takes over a catalogue: secrets that left it are withdrawn, those that moved are fetched
-    /// from their new place while the old version overlaps, the others go on untouched.
+    /// from their new place while the old version overlaps, the others keep what they hold.
     pub async fn load(&self, catalogue: Catalogue, mut restored: BTreeMap<SecretName, Restored>) {
         let catalogue = Arc::new(catalogue);
         let before = self.catalogue.swap(Arc::clone(&catalogue));
@@ -120,10 +120,7 @@ impl Broker {
             let Some(kept) = self.alive.get(name).await else { continue };
             match catalogue.get(name) {
                 Some(new) if new.category != old.category => self.alive.invalidate(name).await,
-                Some(new) if new.place != old.place || new.terms != old.terms => {
-                    kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
-                }
-                Some(_) => {}
+                Some(new) => follow(&kept, old, new),
                 None => self.alive.invalidate(name).await,
             }
         }
@@ -249,9 +246,7 @@ impl Broker {
         // A catalogue was loaded meanwhile, which may have missed this keeper.
         match latest.get(name) {
             Some(new) if new.category == entry.category => {
-                if new.place != entry.place || new.terms != entry.terms {
-                    kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
-                }
+                follow(&kept, entry, new);
                 Some(kept)
             }
             _ => {
@@ -299,5 +294,14 @@ impl Broker {
             let _ = keepers.send(Box::pin(keeper.run(first)));
         }
         kept
+    }
+}
+
+/// Tells a keeper what changed in its entry of the catalogue.
+fn follow(kept: &Kept, old: &Entry, new: &Entry) {
+    if new.place != old.place {
+        kept.inbox.move_to(new.terms.clone(), Arc::clone(&new.origin));
+    } else if new.terms != old.terms {
+        kept.inbox.keep_under(new.terms.clone());
     }
 }

@@ -34,9 +34,8 @@ impl Redis {
 
     /// Logs in and asks who is logged in.
     pub async fn login(&self, user: &str, password: &str) -> redis::RedisResult<String> {
-        let settings = redis::RedisConnectionInfo::default()
-            .set_username(user)
-            .set_password(password);
+        let settings =
+            redis::RedisConnectionInfo::default().set_username(user).set_password(password);
         let address = redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.port);
         let info = address.into_connection_info()?.set_redis_settings(settings);
         let client = redis::Client::open(info)?;

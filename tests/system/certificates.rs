@@ -60,8 +60,7 @@ async fn shown(address: &str, files: &Path) -> Option<CertificateDer<'static>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(files.join("ca.pem")).unwrap()).unwrap();
     let chain = vec![CertificateDer::from_pem_file(files.join("client.pem")).unwrap()];
-    let key =
-        rustls::pki_types::PrivateKeyDer::from_pem_file(files.join("client.key")).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(files.join("client.key")).unwrap();
     let config = rustls::ClientConfig::builder()
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)

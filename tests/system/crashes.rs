@@ -25,7 +25,7 @@ fn state(keys: &tempfile::TempDir) -> String {
 
 #[tokio::test]
 async fn a_broker_killed_in_the_middle_of_a_renewal_goes_on_with_the_same_lease() {
-    let rig = Rig::start("6s", "1h").await;
+    let rig = Rig::start("15s", "1h").await;
     let proxy = Proxy::start(rig.vault.port()).await;
     let keys = tempfile::tempdir().unwrap();
     let text = format!("{}{}", sections(&proxy.address()), state(&keys));
@@ -48,7 +48,7 @@ async fn a_broker_killed_in_the_middle_of_a_renewal_goes_on_with_the_same_lease(
         broker.run();
         let mut watch = broker.client().watch(["DB"]);
         let renewed = next_event(&mut watch, |event| {
-            assert!(!matches!(event, Event::Rotated(_) | Event::Revoked(_)), "{event:?}");
+            assert!(!matches!(event, Event::Rotated(_) | Event::Revoked { .. }), "{event:?}");
             matches!(event, Event::Renewed(_))
         })
         .await;
@@ -121,10 +121,10 @@ async fn jumps_of_the_wall_clock_neither_end_nor_prolong_a_lease() {
         assert_eq!((now.version(), now.freshness()), (before.version(), Freshness::Fresh));
         assert!(now.time_left().is_some_and(|left| left <= Duration::from_secs(6)), "{jump}");
         assert!(rig.accepts(now).await);
-        let day = broker.audit().last().unwrap()["time"].as_str().unwrap()[..4].to_owned();
         client.get("DB").await.expect("a secret");
-        let later = broker.audit().last().unwrap()["time"].as_str().unwrap()[..4].to_owned();
-        assert_eq!(later > day, jump == "+3650d", "the process sees the jump: {day} {later}");
+        let year = broker.audit().last().unwrap()["time"].as_str().unwrap()[..4].to_owned();
+        let decade = year.parse::<u32>().unwrap() >= 2035;
+        assert_eq!(decade, jump == "+3650d", "the process sees the jump: {year}");
     }
 }
 
@@ -147,7 +147,10 @@ async fn a_full_disk_under_the_state_leaves_what_was_saved_and_serves_on() {
     let before = client.get("DB").await.expect("a secret");
     client.get("LARGE").await.expect("a secret");
     let file = broker.path("state.age");
-    let saved = until("the state is saved", async || fs::read(&file).ok()).await;
+    until("the state is saved", async || file.exists().then_some(())).await;
+    // Both secrets are in it once the time in which changes are gathered is over.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let saved = fs::read(&file).unwrap();
 
     let pid = Pid::from_raw(broker.pid().try_into().unwrap());
     let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };

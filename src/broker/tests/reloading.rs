@@ -62,6 +62,20 @@ async fn a_secret_that_moved_is_replaced_with_overlap_and_its_old_lease_revoked_
 }
 
 #[tokio::test(start_paused = true)]
+async fn other_terms_leave_the_lease_as_it_is() {
+    let rig = Rig::new();
+    let mut entry = rig.leased("db");
+    rig.load(&[("db", entry.clone())]).await;
+    let kept = rig.secret("db").await;
+    let first = kept.current().await.expect("a value").generation();
+    entry.terms.overlap *= 2;
+    rig.load(&[("db", entry)]).await;
+    sleep(MINUTE).await;
+    assert_eq!(kept.current().await.expect("a value").generation(), first);
+    assert_eq!(rig.store.count(Kind::Fetch), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_move_during_a_fetch_serves_only_what_the_new_place_gives() {
     let rig = Rig::new();
     rig.store.ledger().latency = SECOND * 10;

@@ -154,8 +154,10 @@ pub enum Event {
     /// What an earlier run of this process held: the current version, and those that overlapped
     /// it, each with the moment at which it has to go.
     Restored(Held, Vec<(Held, Moment)>),
-    /// The secret is read from another place, or kept under other terms, from now on.
+    /// The secret is read from another place, and kept under these terms, from now on.
     Moved(Terms),
+    /// The secret is kept under other terms from now on; what is held is checked under them soon.
+    TermsChanged(Terms),
     /// The secret is kept no longer: leases are revoked if `revoke` says so.
     Stopped {
         /// Whether to revoke what is held.

@@ -169,6 +169,11 @@ impl Life {
             }
             Event::Refused(generation) => self.refused(generation, now),
             Event::Moved(terms) => self.moved(terms, now, &mut effects),
+            Event::TermsChanged(terms) => {
+                self.wanted |= terms.prefetch;
+                self.terms = terms;
+                self.hinted(now, &mut effects);
+            }
             Event::Restored(held, overlaps) => self.restored(held, overlaps, now, &mut effects),
             Event::Stopped { revoke } => self.stop(revoke, now, &mut effects),
         }

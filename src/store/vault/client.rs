@@ -16,10 +16,7 @@ use reqwest::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::{
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Semaphore, time::sleep};
 use vaultrs::{
     api::EndpointMiddleware,
     client::{VaultClient, VaultClientSettings},
@@ -168,7 +165,7 @@ impl Client {
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
         }
-        self.spend(call.operation, async {
+        self.spend(call.operation, async || {
             let mut token =
                 reqwest::header::HeaderValue::from_bytes(token.expose()).map_err(|_| {
                     Fault::new(Reason::Unauthenticated, "the token is not one that Vault gives")
@@ -200,7 +197,7 @@ impl Client {
         call: impl AsyncFnOnce(VaultClient) -> Result<T, ClientError>,
     ) -> Result<T, Fault> {
         let client = self.vaultrs(token);
-        self.spend(operation, async {
+        self.spend(operation, async || {
             call(client).await.map_err(|error| fault::library(&error, doing))
         })
         .await
@@ -232,18 +229,17 @@ impl Client {
         VaultClient { http, middle, settings }
     }
 
-    /// Spends one call of the budget; waits for it at most as long as a call may take.
+    /// Spends one call of the budget: waits for its turn among those in flight, and then for the
+    /// budget at most as long as a call may take.
     async fn spend<T>(
         &self,
         operation: &'static str,
-        call: impl Future<Output = Result<T, Fault>>,
+        call: impl AsyncFnOnce() -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let asked = self.clock.now();
-        let patience = asked + self.timeout;
-        let Ok(_place) = timeout(self.timeout, self.in_flight.acquire()).await else {
-            let what = "too many calls to Vault are in flight (vault.budget.in_flight)";
-            return Err(Fault::new(Reason::Throttled, what));
-        };
+        // Each call ends by its own timeout, so the turn of every other one comes.
+        let _place = self.in_flight.acquire().await;
+        let patience = self.clock.now() + self.timeout;
         loop {
             let now = self.clock.now();
             let admission = self.budget.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
@@ -262,7 +258,8 @@ impl Client {
         if wait >= HELD_BACK {
             self.observer.waited(wait);
         }
-        let result = call.await;
+        // Boxed, so that the calls that wait for their turn are small.
+        let result = Box::pin(call()).await;
         let now = self.clock.now();
         let fault = result.as_ref().err();
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).completed(now, fault);

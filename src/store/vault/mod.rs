@@ -70,7 +70,8 @@ impl VaultStore {
         let client = Client::new(vault, Arc::clone(&clock), observer, Jitter::seeded(seed))?;
         let client = Arc::new(client);
         let jitter = Jitter::seeded(seed.rotate_left(32));
-        let sessions = Sessions::new(Arc::clone(&client), Arc::clone(vault), Arc::clone(&clock), jitter);
+        let sessions =
+            Sessions::new(Arc::clone(&client), Arc::clone(vault), Arc::clone(&clock), jitter);
         Ok(Arc::new(Self { client, sessions, clock, versions, expected: StdMutex::default() }))
     }
 

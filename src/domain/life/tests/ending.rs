@@ -229,7 +229,10 @@ fn a_stopped_secret_is_never_fetched_again() {
     let mut bench = Bench::holding(terms(), 1, leased("a", HOUR));
     bench.on(Event::Stopped { revoke: true });
     bench.on(Event::Revoked(lease("a")));
-    for event in [Event::Wanted, Event::Changed, Event::Moved(terms()), Event::Watched(true)] {
+    let terms_changed = Event::TermsChanged(terms());
+    let events =
+        [Event::Wanted, Event::Changed, Event::Moved(terms()), Event::Watched(true), terms_changed];
+    for event in events {
         assert_eq!(calls(bench.on(event)), []);
     }
 }

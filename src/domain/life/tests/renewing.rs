@@ -202,6 +202,17 @@ fn a_secret_that_moved_is_fetched_soon_and_overlaps_even_if_the_versions_are_nam
 }
 
 #[test]
+fn other_terms_check_what_is_held_and_replace_nothing() {
+    let mut bench = Bench::holding(terms(), 1, leased("a", HOUR));
+    let new = Terms { overlap: SECOND, ..terms() };
+    assert_eq!(changes(&bench.on(Event::TermsChanged(new.clone()))), []);
+    let (after, call) = bench.next_call();
+    assert!(after <= SECOND);
+    assert_eq!(call, Effect::Renew(lease("a")));
+    assert_eq!(bench.life.terms, new);
+}
+
+#[test]
 fn what_the_place_before_answers_after_the_move_is_not_served() {
     let mut bench = Bench::new(terms(), 1);
     bench.tick();

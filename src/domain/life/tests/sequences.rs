@@ -26,6 +26,7 @@ enum Step {
     Acknowledged(u8),
     Refused,
     Moved,
+    TermsChanged,
     Stopped(bool),
 }
 
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..3).prop_map(Step::Acknowledged),
         1 => Just(Step::Refused),
         1 => Just(Step::Moved),
+        1 => Just(Step::TermsChanged),
     ]
 }
 
@@ -153,6 +155,9 @@ impl World {
             }
             Step::Refused => self.take(Event::Refused(Generation(self.bench.generation()))),
             Step::Moved => self.take(Event::Moved(self.bench.life.terms.clone())),
+            Step::TermsChanged => {
+                self.take(Event::TermsChanged(self.bench.life.terms.clone()));
+            }
             Step::Stopped(revoke) => {
                 self.forgiven |= !revoke;
                 self.take(Event::Stopped { revoke });
