@@ -248,14 +248,19 @@ impl Life {
             self.asked = Some(at);
             return;
         }
-        let task = match &self.held {
-            Some(Held { lease: Some(lease), .. }) if lease.renewable => Task::Renew,
-            // A lease that can't be renewed can't be checked either; its successor comes in time.
-            Some(Held { lease: Some(_), .. }) => return,
-            _ => Task::Fetch,
-        };
-        if at < self.due.1 {
+        // A lease that can't be renewed can't be checked either; its successor comes in time.
+        if at < self.due.1
+            && let Some(task) = self.check()
+        {
             self.due = (task, at);
+        }
+    }
+
+    /// The call that tells whether the held version is still the one.
+    fn check(&self) -> Option<Task> {
+        match self.held.as_ref().and_then(|held| held.lease.as_ref()) {
+            Some(lease) => lease.renewable.then_some(Task::Renew),
+            None => Some(Task::Fetch),
         }
     }
 
@@ -304,8 +309,8 @@ impl Life {
         self.granted = left.unwrap_or_default();
         self.warn_at = left.map(|left| now + left.mul_f64(EXPIRING_SHARE));
         let due_in = left.map_or(RESTORE_SPREAD, |left| self.refresh_after(left));
-        self.due = (Task::Fetch, now + due_in);
         self.held = Some(held);
+        self.due = (self.check().unwrap_or(Task::Fetch), now + due_in);
         self.wanted = false;
         self.verify_within(RESTORE_SPREAD, now);
         effects.push(Effect::Publish(Some(Change::Rotated)));

@@ -176,12 +176,14 @@ fn a_restored_lease_that_cannot_be_renewed_is_replaced_and_warned_of_in_its_time
 }
 
 #[test]
-fn a_restored_lease_about_to_end_is_replaced_before_it() {
+fn a_restored_lease_about_to_end_is_renewed_before_it() {
     for seed in 0..20 {
         let (_, held) = restored(Some(lease("kept")), Some(SECOND * 3));
         let mut bench = Bench::new(terms(), seed);
         bench.on(Event::Restored(held, Vec::new()));
-        assert!(bench.next_call().0 < SECOND * 3);
+        let (after, call) = bench.next_call();
+        assert!(after < SECOND * 3);
+        assert_eq!(call, Effect::Renew(lease("kept")));
     }
 }
 
