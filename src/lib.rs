@@ -12,6 +12,8 @@ pub mod domain;
 pub mod files;
 pub mod identity;
 pub mod lockdown;
+#[cfg(feature = "operator")]
+pub mod rotation;
 pub mod server;
 pub mod state;
 pub mod store;

@@ -2,8 +2,11 @@
 
 pub mod budget;
 pub mod fault;
+pub mod labels;
 pub mod life;
 pub mod policy;
+#[cfg(feature = "operator")]
+pub mod rotation;
 pub mod secret;
 pub mod time;
 pub mod workload;

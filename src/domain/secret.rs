@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretBox};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// The bytes of one field of a secret.
@@ -86,7 +87,8 @@ impl fmt::Debug for Fields {
 }
 
 /// The name of a secret in the catalogue: 1 to 253 of `A-Z a-z 0-9 _ - . /`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SecretName(Arc<str>);
 
 /// A name that the catalogue can't hold.
@@ -111,6 +113,20 @@ impl FromStr for SecretName {
         } else {
             Err(InvalidSecretName)
         }
+    }
+}
+
+impl TryFrom<String> for SecretName {
+    type Error = InvalidSecretName;
+
+    fn try_from(name: String) -> Result<Self, InvalidSecretName> {
+        name.parse()
+    }
+}
+
+impl From<SecretName> for String {
+    fn from(name: SecretName) -> Self {
+        name.as_str().to_owned()
     }
 }
 

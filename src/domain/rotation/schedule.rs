@@ -1,0 +1,1 @@
+//! When a secret is due.

@@ -1,0 +1,385 @@
+//! What the engine needs from outside: a target, a place for versions and their labels, a journal,
+//! readers, and people.
+//!
+//! All methods may be dropped at any await and called again: each is idempotent for the same
+//! arguments. No error and no evidence ever holds a value.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::{
+    fault::{Fault, Reason},
+    labels::Labels,
+    rotation::{Failure, Rotation, RotationId},
+    secret::{Fields, SecretName},
+};
+
+/// What was seen, for records; never a value.
+pub type Evidence = String;
+
+/// Why a target did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// It does not accept this value: a login was refused, or the value breaks one of its rules.
+    #[error("{0}")]
+    Refused(Cow<'static, str>),
+    /// It could not be asked, or failed at it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl TargetError {
+    /// The target does not accept the value.
+    pub fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(detail.into())
+    }
+
+    /// The target can't be reached or failed at it.
+    pub fn fault(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Fault(Fault::new(reason, detail))
+    }
+}
+
+impl From<&TargetError> for Failure {
+    fn from(error: &TargetError) -> Self {
+        match error {
+            TargetError::Refused(detail) => Self::Refused(detail.clone().into_owned()),
+            TargetError::Fault(fault) => Self::from(fault),
+        }
+    }
+}
+
+impl From<&Fault> for Failure {
+    fn from(fault: &Fault) -> Self {
+        if fault.reason.is_transient() {
+            Self::Transient(fault.to_string())
+        } else {
+            Self::Lasting(fault.to_string())
+        }
+    }
+}
+
+/// A new value, or how to get one.
+pub enum Generated {
+    /// The value.
+    Value {
+        /// Its fields.
+        fields: Fields,
+        /// What the rotator has to remember of it, such as a key's public id; never a value.
+        facts: BTreeMap<String, String>,
+    },
+    /// A person has to make it and hand it over, as this text describes.
+    HandOver(String),
+}
+
+/// The values that a target is to be turned over between.
+pub struct Change<'a> {
+    /// The one in force; `None` when there is none yet.
+    pub current: Option<&'a Fields>,
+    /// The new one.
+    pub new: &'a Fields,
+    /// What [`Rotator::generate`] remembered of the new one.
+    pub facts: &'a BTreeMap<String, String>,
+}
+
+/// How far a revocation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The target does not accept the value any more.
+    Done(Evidence),
+    /// A first part is done; the next one is due after a wait.
+    Continue {
+        /// What was done.
+        evidence: Evidence,
+        /// The wait.
+        wait: Duration,
+    },
+}
+
+/// How thoroughly a value is to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Severity {
+    /// Counts the parts of a revocation that needs several; the first is 0.
+    pub part: u32,
+    /// The value is in wrong hands: end what it opened, such as sessions, and skip all waits.
+    pub compromised: bool,
+}
+
+/// Knows one kind of target.
+///
+/// The value that [`generate`](Self::generate) gives is stored by the engine before
+/// [`apply`](Self::apply) sees it, and every later call gets it from there.
+#[async_trait]
+pub trait Rotator: Send + Sync {
+    /// The kind, as in the catalogue, such as `postgres`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether the target accepts the old and the new value at once.
+    fn is_overlapping(&self) -> bool {
+        true
+    }
+
+    /// Makes a new value. What an earlier, lost call made in the target is removed first.
+    ///
+    /// # Errors
+    /// When the target is needed for it and can't be asked.
+    async fn generate(&self, current: Option<&Fields>) -> Result<Generated, TargetError>;
+
+    /// Checks a value that a person supplied, before it is stored.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] that says what would be accepted.
+    async fn inspect(&self, _supplied: &Fields) -> Result<(), TargetError> {
+        Err(TargetError::refused("this secret is generated; no value can be supplied for it"))
+    }
+
+    /// Has the target accept the new value. Does nothing when it does already.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] when the target does not accept such a value.
+    async fn apply(&self, change: &Change<'_>) -> Result<Evidence, TargetError>;
+
+    /// Uses a value as its consumers do, with their rights, and says what was seen.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] when the target refuses the value.
+    async fn prove(&self, value: &Fields) -> Result<Evidence, TargetError>;
+
+    /// Has the target refuse `old` from now on; `kept` goes on working. Succeeds when it did so
+    /// already. A target that accepts one value only proves here that `old` is refused.
+    ///
+    /// # Errors
+    /// When it can't be made sure that `old` is refused.
+    async fn revoke(
+        &self,
+        old: &Fields,
+        kept: Option<&Fields>,
+        severity: Severity,
+    ) -> Result<Revocation, TargetError>;
+
+    /// What stops working for how long when the value is revoked before its successor is in
+    /// force, for people.
+    fn breaks(&self) -> Cow<'static, str> {
+        "every consumer fails until it has the new value".into()
+    }
+}
+
+/// Uses a credential and says what it saw.
+#[async_trait]
+pub trait Validator: Send + Sync {
+    /// The kind, as in the catalogue, such as `jwt`.
+    fn kind(&self) -> &'static str;
+
+    /// Uses the value; `previous` is the one before, while it overlaps.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] when the value does not do what it is for.
+    async fn validate(
+        &self,
+        value: &Fields,
+        previous: Option<&Fields>,
+    ) -> Result<Evidence, TargetError>;
+}
+
+/// When a check is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before anything is changed.
+    Before,
+    /// After the new version is in force.
+    After,
+}
+
+/// A condition of the system around a secret, such as "no alert is firing".
+#[async_trait]
+pub trait Check: Send + Sync {
+    /// The kind, as in the catalogue, such as `alerts`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// [`TargetError::Refused`] when it does not.
+    async fn check(&self, subject: &Subject<'_>) -> Result<Evidence, TargetError>;
+}
+
+/// What a check is about.
+pub struct Subject<'a> {
+    /// The secret.
+    pub secret: &'a SecretName,
+    /// The rotation.
+    pub id: &'a RotationId,
+    /// When it is made.
+    pub phase: Phase,
+    /// The value in force; `None` when there is none yet.
+    pub current: Option<&'a Fields>,
+    /// Its version; 0 when there is none yet.
+    pub version: u64,
+}
+
+/// The versions of one secret at its store, and their labels.
+#[async_trait]
+pub trait Versions: Send + Sync {
+    /// Where readers find it, such as `secret/data/shop/jwt`.
+    fn place(&self) -> &str;
+
+    /// The number of the latest version; 0 when there is none.
+    async fn latest(&self) -> Result<u64, Fault>;
+
+    /// The value of a version.
+    async fn read(&self, version: u64) -> Result<Arc<Fields>, Fault>;
+
+    /// Stores a further version, if `after` is the latest one.
+    ///
+    /// # Errors
+    /// [`Reason::Invalid`] when it is not.
+    async fn append(&self, fields: &Fields, after: u64) -> Result<u64, Fault>;
+
+    /// The labels.
+    async fn labels(&self) -> Result<Labels, Fault>;
+
+    /// Replaces the labels, and reads them back.
+    ///
+    /// # Errors
+    /// [`Reason::Invalid`] when an actor of a higher epoch moved them.
+    async fn label(&self, labels: &Labels) -> Result<(), Fault>;
+
+    /// Destroys the value of a version for good.
+    async fn destroy(&self, version: u64) -> Result<(), Fault>;
+}
+
+/// What is written down of one secret's rotations.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Book {
+    /// Grows each time that somebody takes over.
+    pub epoch: u64,
+    /// Who works on it now.
+    pub claim: Option<Claim>,
+    /// When the secret is due next.
+    pub due: Option<Timestamp>,
+    /// The rotation under way.
+    pub open: Option<Rotation>,
+    /// Those that ended, newest first.
+    pub past: Vec<Rotation>,
+    /// Until when its readers are watched closely.
+    pub monitored_until: Option<Timestamp>,
+}
+
+/// Who works on a secret, and until when nobody else may.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Claim {
+    /// The actor.
+    pub by: String,
+    /// When it lapses unless it is prolonged.
+    pub until: Timestamp,
+}
+
+/// The version of what the journal holds; 0 for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(pub u64);
+
+/// A book could not be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SaveError {
+    /// Somebody else wrote it meanwhile.
+    #[error("somebody else wrote the journal meanwhile")]
+    Conflict,
+    /// It could not be written.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Where rotations are written down.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// The book of a secret, and its stamp.
+    async fn load(&self, secret: &SecretName) -> Result<(Book, Stamp), Fault>;
+
+    /// Replaces a book if its stamp is still the one given.
+    async fn save(
+        &self,
+        secret: &SecretName,
+        book: &Book,
+        stamp: Stamp,
+    ) -> Result<Stamp, SaveError>;
+}
+
+/// How far the readers of one version are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// Sidecars that are known to serve the place.
+    pub sidecars: u32,
+    /// Of those, the ones whose readers all use the version.
+    pub adopted: u32,
+    /// How often applications reported that the target refused the version.
+    pub refused: u64,
+    /// How often applications reported that the target accepted it.
+    pub worked: u64,
+}
+
+/// The sidecars.
+#[async_trait]
+pub trait Readers: Send + Sync {
+    /// Tells all that serve a place to look at it now.
+    fn announce(&self, place: &str, rotation: &RotationId, monitored_until: Option<Timestamp>);
+
+    /// How far they are.
+    fn adoption(&self, place: &str, version: u64) -> Adoption;
+
+    /// Waits until one of them reported something. Cancel safe.
+    async fn changed(&self);
+}
+
+/// How urgent an alert is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look today.
+    Warning,
+    /// Somebody has to look now.
+    Critical,
+}
+
+impl fmt::Display for Urgency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
+    }
+}
+
+/// Something that people have to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// The stable name of what happened, such as `rotation_parked`.
+    pub name: &'static str,
+    /// The secret.
+    pub secret: SecretName,
+    /// The same for people; never a value.
+    pub summary: String,
+}
+
+/// Calls people.
+#[async_trait]
+pub trait Alerts: Send + Sync {
+    /// Raises an alert.
+    ///
+    /// # Errors
+    /// When nobody could be told.
+    async fn raise(&self, alert: &Alert) -> Result<(), Fault>;
+}
+
+/// Keeps the records of rotations for people.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// Writes the record of a rotation; a second call replaces the first. Returns where it lies.
+    async fn write(&self, rotation: &Rotation, place: &str) -> Result<Evidence, Fault>;
+}

@@ -1,0 +1,1 @@
+//! The targets whose credentials can be rotated, a file each.
