@@ -21,7 +21,7 @@ use super::{
 use crate::domain::secret::SecretValue;
 
 /// Collects what is wrong.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     lines: Lines,
     env: Environment<'a>,
     mistakes: Vec<Mistake>,
@@ -29,13 +29,28 @@ struct Check<'a> {
 }
 
 /// Checks a file that was read, and completes it to a configuration.
-pub(super) fn check(read: Read, origin: &str, env: Environment<'_>) -> Result<Checked, Mistakes> {
+pub(super) fn check(
+    read: Read<raw::File>,
+    origin: &str,
+    env: Environment<'_>,
+) -> Result<Checked, Mistakes> {
+    let (config, warnings) = checked(read, origin, env, |check, file| check.file(file))?;
+    Ok(Checked { config, warnings })
+}
+
+/// Completes a file that was read by `complete`, and reports every mistake of both at once.
+pub(super) fn checked<'a, R, C>(
+    read: Read<R>,
+    origin: &str,
+    env: Environment<'a>,
+    complete: impl FnOnce(&mut Check<'a>, R) -> Option<C>,
+) -> Result<(C, Vec<Mistake>), Mistakes> {
     let Read { file, mistakes, lines, is_whole } = read;
     let mut check = Check { lines, env, mistakes, warnings: Vec::new() };
-    let config = if is_whole { check.file(file) } else { None };
+    let config = if is_whole { complete(&mut check, file) } else { None };
     let Check { mut mistakes, warnings, .. } = check;
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Checked { config, warnings }),
+        Some(config) if mistakes.is_empty() => Ok((config, warnings)),
         _ => {
             mistakes.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
             Err(Mistakes { origin: origin.to_owned(), all: mistakes })
@@ -143,33 +158,42 @@ impl Check<'_> {
         Some(Telemetry { log_filter, log_format, http: http.map(|Address(http)| http) })
     }
 
-    fn wrong(&mut self, key: Key, found: impl Into<String>, accepted: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        key: Key,
+        found: impl Into<String>,
+        accepted: impl Into<String>,
+    ) {
         let line = self.lines.line(&key);
         let (found, accepted) = (found.into(), accepted.into());
         self.mistakes.push(Mistake { key, line, found, accepted });
     }
 
-    fn warn(&mut self, key: Key, found: impl Into<String>, accepted: impl Into<String>) {
+    pub(super) fn warn(&mut self, key: Key, found: impl Into<String>, accepted: impl Into<String>) {
         let line = self.lines.line(&key);
         let (found, accepted) = (found.into(), accepted.into());
         self.warnings.push(Mistake { key, line, found, accepted });
     }
 
     /// A value that something else asks for.
-    fn need<T>(&mut self, key: &Key, value: Option<T>, by: &str) -> Option<T> {
+    pub(super) fn need<T>(&mut self, key: &Key, value: Option<T>, by: &str) -> Option<T> {
         if value.is_none() && !self.lines.is_refused(key) {
             self.wrong(key.clone(), "missing", format!("needed by {by}"));
         }
         value
     }
 
-    fn path(&mut self, key: &Key, value: Option<PathBuf>, by: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, key: &Key, value: Option<PathBuf>, by: &str) -> Option<PathBuf> {
         let path = self.need(key, value, by)?;
         self.some_path(key, Some(path))?
     }
 
     /// A path that may be absent; the outer `None` says that it was wrong.
-    fn some_path(&mut self, key: &Key, value: Option<PathBuf>) -> Option<Option<PathBuf>> {
+    pub(super) fn some_path(
+        &mut self,
+        key: &Key,
+        value: Option<PathBuf>,
+    ) -> Option<Option<PathBuf>> {
         if value.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             self.wrong(key.clone(), "an empty path", "expected the path of a file or directory");
             return None;
@@ -177,7 +201,7 @@ impl Check<'_> {
         Some(value)
     }
 
-    fn text(&mut self, key: &Key, value: Option<String>, by: &str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &Key, value: Option<String>, by: &str) -> Option<String> {
         let text = self.need(key, value, by)?;
         if text.trim().is_empty() {
             self.wrong(key.clone(), "an empty text", format!("needed by {by}"));
@@ -187,7 +211,7 @@ impl Check<'_> {
     }
 
     /// A credential under `NAME_file` or `NAME_env`, exactly one of which has to be there.
-    fn credential(
+    pub(super) fn credential(
         &mut self,
         section: &Key,
         name: &str,
@@ -222,7 +246,7 @@ impl Check<'_> {
 
     /// A credential from the environment. Neither the variable's name nor its value is repeated:
     /// the name may be a credential that was written in the wrong place.
-    fn variable(&mut self, key: Key, variable: &str) -> Option<Credential> {
+    pub(super) fn variable(&mut self, key: Key, variable: &str) -> Option<Credential> {
         let form = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
         if variable.is_empty() || variable.len() > 128 || !variable.bytes().all(form) {
             self.wrong(
@@ -241,7 +265,7 @@ impl Check<'_> {
     }
 
     /// Reports the keys of a section that belong to other choices than the one that was made.
-    fn only(&mut self, section: &Key, choice: &str, keys: &[(&str, &[&str])]) {
+    pub(super) fn only(&mut self, section: &Key, choice: &str, keys: &[(&str, &[&str])]) {
         for (name, choices) in keys {
             let key = section.name(name);
             if !choices.contains(&choice) && self.lines.has(&key) && !self.lines.is_refused(&key) {

@@ -6,6 +6,8 @@
 mod catalogue;
 mod check;
 mod mistake;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod raw;
 mod read;
 pub mod reference;

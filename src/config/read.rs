@@ -1,4 +1,4 @@
-//! TOML text → [`raw::File`], going on after each mistake until all are found.
+//! TOML text → the raw form of a file, going on after each mistake until all are found.
 //!
 //! A key that can't be taken is noted and left out, and the rest is read again; so one file's
 //! mistakes are reported in one go. Text found in the file is quoted only for keys of a closed form.
@@ -17,15 +17,15 @@ use toml::{
 
 use super::{
     mistake::{Key, Mistake, Step},
-    raw, units,
+    units,
 };
 
 /// Mistakes that are looked for in one file.
 const MAX_MISTAKES: usize = 200;
 
 /// What was read of a file.
-pub(super) struct Read {
-    pub(super) file: raw::File,
+pub(super) struct Read<T> {
+    pub(super) file: T,
     pub(super) mistakes: Vec<Mistake>,
     pub(super) lines: Lines,
     /// Whether all of the text is TOML; if not, what seems missing may only be unread.
@@ -67,7 +67,7 @@ impl Lines {
 }
 
 /// Reads as much of the text as can be taken.
-pub(super) fn read(text: &str) -> Read {
+pub(super) fn read<T: DeserializeOwned + Default>(text: &str) -> Read<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut lines = Lines { starts, keys: BTreeMap::new(), refused: BTreeSet::new() };

@@ -383,3 +383,10 @@ pub trait Records: Send + Sync {
     /// Writes the record of a rotation; a second call replaces the first. Returns where it lies.
     async fn write(&self, rotation: &Rotation, place: &str) -> Result<Evidence, Fault>;
 }
+
+/// The operator's own rights in a target.
+#[async_trait]
+pub trait Login: Send + Sync {
+    /// The credential that is valid now: `username` and `password`, or the fields of its source.
+    async fn fields(&self) -> Result<Arc<Fields>, Fault>;
+}
