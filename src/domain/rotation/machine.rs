@@ -59,6 +59,8 @@ pub struct Rotation {
     pub revocation: u32,
     /// The old version could not be revoked so far: it still works.
     pub exposed: bool,
+    /// Versions besides the old one that have to be revoked with it.
+    pub revoke_also: Vec<u64>,
     path: Vec<Step>,
     done: usize,
     begun: bool,
@@ -122,6 +124,7 @@ impl Rotation {
             settles_at: None,
             revocation: 0,
             exposed: false,
+            revoke_also: Vec::new(),
             path,
             done: 0,
             begun: false,
@@ -195,6 +198,9 @@ impl Rotation {
             self.exposed = false;
         }
         self.advance();
+        if let Step::Promote(Audience::Environment(_) | Audience::Colour { .. }) = &step {
+            self.not_before = Some(later(now, terms.soak)).filter(|_| !terms.soak.is_zero());
+        }
         if let Step::Validate(Audience::Environment(environment)) = &step
             && self.until.as_ref() == Some(environment)
             && self.standing == Standing::Running
@@ -302,6 +308,14 @@ impl Rotation {
         self.standing = Standing::GoingBack;
         self.trouble = Some(trouble);
         true
+    }
+
+    /// Ends it in favour of another one, which has to revoke the versions that are returned.
+    pub fn supersede(&mut self, by: &RotationId, now: Timestamp) -> Vec<u64> {
+        self.park(format!("superseded by {by}"));
+        self.ended_at = Some(now);
+        let versions = self.new_version().into_iter().chain([self.base.current]);
+        versions.filter(|&version| version > 0).collect()
     }
 
     /// Takes it up after a person mended what held it. A hold that asks for more than the word to

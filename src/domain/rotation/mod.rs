@@ -44,6 +44,13 @@ pub enum Kind {
     Rollback,
 }
 
+impl Kind {
+    /// Whether others may know the value that it replaces.
+    pub const fn is_emergency(self) -> bool {
+        matches!(self, Self::Emergency { .. })
+    }
+}
+
 /// What a rotation does, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +61,8 @@ pub enum Step {
     Generate,
     /// Has the target accept the new value.
     Apply,
+    /// Uses the new value, which nobody is served yet.
+    Prove,
     /// Serves the new version to an audience.
     Promote(Audience),
     /// Uses the new version as this audience does.
@@ -76,6 +85,7 @@ impl fmt::Display for Step {
             Self::Precheck => f.write_str("precheck"),
             Self::Generate => f.write_str("generate and store as pending"),
             Self::Apply => f.write_str("apply in the target"),
+            Self::Prove => f.write_str("prove in the target"),
             Self::Promote(audience) => write!(f, "promote to {audience}"),
             Self::Validate(audience) => write!(f, "validate for {audience}"),
             Self::Overlap => f.write_str("overlap"),
@@ -105,6 +115,8 @@ pub struct Terms {
     pub canaries: Vec<String>,
     /// Whether the target accepts the old and the new value at once.
     pub overlapping: bool,
+    /// How long an early audience uses the new version before it is validated there.
+    pub soak: Duration,
     /// How long the old version lives on.
     pub overlap: Duration,
     /// The least time that it lives on, however soon its readers moved over.
@@ -210,6 +222,19 @@ impl Standing {
     /// Whether nothing follows.
     pub const fn is_over(&self) -> bool {
         matches!(self, Self::Succeeded | Self::RolledBack)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running => f.write_str("goes on"),
+            Self::GoingBack => f.write_str("goes back"),
+            Self::Held(hold) => hold.fmt(f),
+            Self::Parked(why) => write!(f, "is parked: {why}"),
+            Self::Succeeded => f.write_str("succeeded"),
+            Self::RolledBack => f.write_str("was rolled back"),
+        }
     }
 }
 

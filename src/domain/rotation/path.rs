@@ -8,17 +8,18 @@ use crate::domain::labels::Audience;
 /// A target that accepts both values lets the new one prove itself audience by audience. One that
 /// accepts a single value cuts every reader off at `Apply`, so that everybody is served at once.
 pub(super) fn forward(kind: Kind, terms: &Terms) -> Vec<Step> {
-    let everyone = || [Step::Promote(Audience::Everyone), Step::Validate(Audience::Everyone)];
+    let everyone = [Step::Promote(Audience::Everyone), Step::Validate(Audience::Everyone)];
     let mut path = match kind {
-        Kind::Routine => vec![Step::Precheck, Step::Generate, Step::Apply],
-        Kind::Emergency { revoke_first: true } => vec![Step::Revoke, Step::Generate, Step::Apply],
-        Kind::Emergency { revoke_first: false } => vec![Step::Generate, Step::Apply],
-        Kind::Rollback => vec![Step::Apply],
+        Kind::Routine => vec![Step::Precheck, Step::Generate],
+        Kind::Emergency { revoke_first: true } => vec![Step::Revoke, Step::Generate],
+        Kind::Emergency { revoke_first: false } => vec![Step::Generate],
+        Kind::Rollback => Vec::new(),
     };
+    path.extend([Step::Apply, Step::Prove]);
     if kind == Kind::Routine && terms.overlapping {
         path.extend(audiences(terms).flat_map(|a| [Step::Promote(a.clone()), Step::Validate(a)]));
     }
-    path.extend(everyone());
+    path.extend(everyone);
     if kind == Kind::Routine && terms.overlapping {
         path.push(Step::Overlap);
     }
