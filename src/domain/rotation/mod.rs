@@ -6,8 +6,6 @@
 mod machine;
 mod path;
 pub mod schedule;
-#[cfg(test)]
-mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 

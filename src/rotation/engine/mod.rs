@@ -9,6 +9,8 @@ mod drive;
 mod generate;
 mod requests;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -191,6 +191,12 @@ impl Work<'_> {
             None => None,
         };
         let severity = Severity { part: self.rotation.revocation, compromised };
+        // Nobody may be served as `previous` what works no more.
+        let mut labels = self.labels().await?;
+        if labels.previous.is_some() {
+            labels.withdraw();
+            self.label(labels).await?;
+        }
         let revoked = self.managed.rotator.revoke(&old, kept.as_deref(), severity).await;
         match revoked.map_err(failure)? {
             Revocation::Continue { evidence, wait } => Ok(Outcome::Pause(evidence, wait)),
@@ -203,9 +209,6 @@ impl Work<'_> {
                         revoked.await.map_err(failure)?;
                     }
                 }
-                let mut labels = self.labels().await?;
-                labels.withdraw();
-                self.label(labels).await?;
                 Ok(Outcome::Done(evidence))
             }
         }
