@@ -104,7 +104,7 @@ impl Check<'_> {
         })
     }
 
-    fn audit(&mut self, audit: raw::Audit) -> Option<AuditSink> {
+    pub(super) fn audit(&mut self, audit: raw::Audit) -> Option<AuditSink> {
         let key = Key::of("audit");
         match audit.sink {
             Some(raw::AuditSink::Stdout) if audit.file.is_some() => {
@@ -141,7 +141,7 @@ impl Check<'_> {
         Some(Some(StateFile { path: path?, key: secret? }))
     }
 
-    fn telemetry(&mut self, telemetry: raw::Telemetry) -> Option<Telemetry> {
+    pub(super) fn telemetry(&mut self, telemetry: raw::Telemetry) -> Option<Telemetry> {
         let raw::Telemetry { log_format, log_filter, http } = telemetry;
         if tracing_subscriber::EnvFilter::builder().parse(&log_filter).is_err() {
             self.wrong(

@@ -31,6 +31,8 @@ pub enum Reason {
     Invalid,
     /// It does not know the lease any more: the credential is dead.
     LeaseLost,
+    /// Somebody else wrote meanwhile.
+    Conflict,
 }
 
 impl Reason {
@@ -47,6 +49,7 @@ impl Reason {
             Self::NotFound => "not_found",
             Self::Invalid => "invalid",
             Self::LeaseLost => "lease_lost",
+            Self::Conflict => "conflict",
         }
     }
 

@@ -234,7 +234,7 @@ pub trait Versions: Send + Sync {
     /// Stores a further version, if `after` is the latest one.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] when it is not.
+    /// [`Reason::Conflict`] when it is not.
     async fn append(&self, fields: &Fields, after: u64) -> Result<u64, Fault>;
 
     /// The labels.
@@ -243,7 +243,7 @@ pub trait Versions: Send + Sync {
     /// Replaces the labels, and reads them back.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] when an actor of a higher epoch moved them.
+    /// [`Reason::Conflict`] when an actor of a higher epoch moved them.
     async fn label(&self, labels: &Labels) -> Result<(), Fault>;
 
     /// Destroys the value of a version for good.

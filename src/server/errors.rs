@@ -130,6 +130,8 @@ pub(super) const fn reason(reason: Reason) -> ErrorReason {
         Reason::NotFound => ErrorReason::SourceNotFound,
         Reason::Invalid => ErrorReason::SourceInvalid,
         Reason::LeaseLost => ErrorReason::Revoked,
+        // Readers write nothing.
+        Reason::Conflict => ErrorReason::Internal,
     }
 }
 

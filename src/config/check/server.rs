@@ -21,7 +21,11 @@ const TLS_KEYS: [(&str, &[&str]); 10] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn server(&mut self, server: raw::Server, http: Option<Address>) -> Option<Server> {
+    pub(in crate::config) fn server(
+        &mut self,
+        server: raw::Server,
+        http: Option<Address>,
+    ) -> Option<Server> {
         let key = Key::of("server");
         let listen = server.listen.map(|Address(listen)| listen);
         if listen.is_none()
@@ -71,7 +75,11 @@ impl Check<'_> {
         mode
     }
 
-    pub(super) fn tls(&mut self, listens: bool, tls: Option<raw::Tls>) -> Option<Option<Tls>> {
+    pub(in crate::config) fn tls(
+        &mut self,
+        listens: bool,
+        tls: Option<raw::Tls>,
+    ) -> Option<Option<Tls>> {
         let key = Key::of("tls");
         let Some(tls) = tls else {
             if listens {

@@ -41,7 +41,7 @@ impl Check<'_> {
         Some(Key::of("secrets").name(name).to_string())
     }
 
-    pub(super) fn vault(
+    pub(in crate::config) fn vault(
         &mut self,
         wanted_by: Option<String>,
         vault: Option<raw::Vault>,
@@ -206,7 +206,7 @@ impl Check<'_> {
     }
 
     /// A path below Vault's `/v1/`, without slashes around it.
-    pub(super) fn vault_path(
+    pub(in crate::config) fn vault_path(
         &mut self,
         key: &Key,
         path: Option<String>,

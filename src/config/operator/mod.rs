@@ -1,6 +1,87 @@
 //! What the operator is told to do: one TOML file, checked as the sidecar's is.
 
+mod check;
 pub mod login;
+pub mod raw;
 pub mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use login::LoginSource;
+pub use targets::Target;
+
+use super::{AuditSink, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
+use crate::domain::{
+    rotation::{Terms, schedule::Schedule},
+    secret::SecretName,
+};
+
+/// A whole configuration of the operator.
+#[derive(Debug)]
+pub struct OperatorConfig {
+    /// Where it is called.
+    pub server: Option<Server>,
+    /// Certificates of the TCP listener.
+    pub tls: Option<Tls>,
+    /// The Vault server.
+    pub vault: Vault,
+    /// Where rotations are written down.
+    pub journal: KvPlace,
+    /// How long a claim holds.
+    pub claim: Duration,
+    /// The time for one attempt at one step.
+    pub step: Duration,
+    /// The secrets by name.
+    pub secrets: BTreeMap<SecretName, Rotated>,
+    /// Where records are written for people.
+    pub records: Option<PathBuf>,
+    /// Where calls are recorded.
+    pub audit: AuditSink,
+    /// Logs and health.
+    pub telemetry: Telemetry,
+}
+
+/// A place in a key-value engine of version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvPlace {
+    /// The mount.
+    pub mount: String,
+    /// The path below it.
+    pub path: String,
+}
+
+/// A secret that is rotated.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// The category.
+    pub category: String,
+    /// The tier.
+    pub tier: String,
+    /// When it is due.
+    pub schedule: Schedule,
+    /// The secret that must not be rotated close to it.
+    pub pair: Option<String>,
+    /// Where it lies.
+    pub place: KvPlace,
+    /// How it is rotated.
+    pub terms: Terms,
+    /// Its target.
+    pub target: Target,
+}
+
+impl OperatorConfig {
+    /// Reads a whole TOML file. `origin` is its name in messages. The second part of the result is
+    /// what is allowed but probably not meant.
+    ///
+    /// # Errors
+    /// All mistakes of the file at once, in the order of their lines.
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        env: Environment<'_>,
+    ) -> Result<(Self, Vec<Mistake>), Mistakes> {
+        super::check::checked(read::read(text), origin, env, check::file)
+    }
+}

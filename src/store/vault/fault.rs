@@ -20,6 +20,7 @@ pub(super) enum Doing {
     Login,
     Read,
     Lease,
+    Write,
 }
 
 /// The meaning of a status that is not a success. `said` is for telling kinds apart.
@@ -31,6 +32,13 @@ pub(super) fn status(code: u16, said: &str, wait: Option<Duration>, doing: Doing
         {
             fault(Reason::LeaseLost, "Vault does not know the lease any more")
         }
+        400 if doing == Doing::Write && said.contains("check-and-set") => {
+            fault(Reason::Conflict, "somebody else wrote this path meanwhile")
+        }
+        403 if doing == Doing::Write => fault(
+            Reason::Forbidden,
+            "Vault's policies do not let the operator write this path: check the role's policies",
+        ),
         400 | 403 if doing == Doing::Login => fault(
             Reason::Unauthenticated,
             "Vault refuses the login: check [vault.auth] and the role behind it",
@@ -110,6 +118,8 @@ mod tests {
             (400, "bad", Doing::Read, Reason::Invalid),
             (403, "permission denied", Doing::Read, Reason::Forbidden),
             (403, "permission denied", Doing::Lease, Reason::Forbidden),
+            (400, "check-and-set parameter did not match", Doing::Write, Reason::Conflict),
+            (403, "permission denied", Doing::Write, Reason::Forbidden),
             (404, "", Doing::Read, Reason::NotFound),
             (405, "", Doing::Read, Reason::Invalid),
             (412, "", Doing::Read, Reason::Failed),

@@ -6,8 +6,15 @@
 mod answer;
 mod client;
 mod fault;
+#[cfg(feature = "operator")]
+mod journal;
+#[cfg(feature = "operator")]
+mod kv;
 mod login;
 mod session;
+
+#[cfg(feature = "operator")]
+pub use self::{journal::VaultJournal, kv::KvVersions};
 
 use std::{
     collections::HashMap,

@@ -396,7 +396,7 @@ impl Versions for World {
         let value = text(fields);
         self.effect("append", |state| {
             if state.versions.len() as u64 != after {
-                return Err(Fault::new(Reason::Invalid, "another version is the latest"));
+                return Err(Fault::new(Reason::Conflict, "another version is the latest"));
             }
             state.versions.push(value);
             Ok(state.versions.len() as u64)
@@ -411,7 +411,7 @@ impl Versions for World {
     async fn label(&self, labels: &Labels) -> Result<(), Fault> {
         self.effect("label", |state| {
             if state.labels.epoch > labels.epoch {
-                return Err(Fault::new(Reason::Invalid, "an actor of a higher epoch moved them"));
+                return Err(Fault::new(Reason::Conflict, "an actor of a higher epoch moved them"));
             }
             state.labels = labels.clone();
             Ok(())
