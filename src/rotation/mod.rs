@@ -6,3 +6,4 @@
 pub mod engine;
 pub mod ports;
 pub mod rotators;
+pub mod service;

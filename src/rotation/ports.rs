@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     fault::{Fault, Reason},
@@ -251,7 +252,7 @@ pub trait Versions: Send + Sync {
 }
 
 /// What is written down of one secret's rotations.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Book {
     /// Grows each time that somebody takes over.
@@ -266,10 +267,12 @@ pub struct Book {
     pub past: Vec<Rotation>,
     /// Until when its readers are watched closely.
     pub monitored_until: Option<Timestamp>,
+    /// What people still have to be told.
+    pub alerts: Vec<Alert>,
 }
 
 /// Who works on a secret, and until when nobody else may.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The actor.
     pub by: String,
@@ -334,7 +337,8 @@ pub trait Readers: Send + Sync {
 }
 
 /// How urgent an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Urgency {
     /// Worth knowing.
     Info,
@@ -355,12 +359,12 @@ impl fmt::Display for Urgency {
 }
 
 /// Something that people have to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// How urgent it is.
     pub urgency: Urgency,
     /// The stable name of what happened, such as `rotation_parked`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The secret.
     pub secret: SecretName,
     /// The same for people; never a value.
@@ -389,4 +393,15 @@ pub trait Records: Send + Sync {
 pub trait Login: Send + Sync {
     /// The credential that is valid now: `username` and `password`, or the fields of its source.
     async fn fields(&self) -> Result<Arc<Fields>, Fault>;
+}
+
+/// Decides which of several operators acts.
+#[async_trait]
+pub trait Leadership: Send + Sync {
+    /// Takes the lead, or keeps it, for at least as long as `tenure`. Returns whether this
+    /// operator leads now.
+    async fn hold(&self, tenure: Duration) -> Result<bool, Fault>;
+
+    /// Leaves the lead to whoever comes next.
+    async fn release(&self) -> Result<(), Fault>;
 }

@@ -11,7 +11,7 @@ use crate::{
         rotation::{Failure, Next, RevokeWhen, Rotation, Standing, Step},
         secret::SecretName,
     },
-    rotation::ports::{Alert, Urgency},
+    rotation::ports::{Alert, Book, Urgency},
 };
 
 /// A wait that is longer is left to whoever drives the secret next.
@@ -26,8 +26,10 @@ pub enum Driven {
     Idle,
     /// The rotation ended, is held, or is parked.
     Rests,
-    /// Nothing is to be done before then; word from readers may end an overlap sooner.
+    /// Nothing is to be done before then.
     Waits(Timestamp),
+    /// Readers move over: nothing is to be done before then, or before word from them.
+    Overlaps(Timestamp),
 }
 
 impl Engine {
@@ -38,7 +40,11 @@ impl Engine {
     /// When somebody else works on the secret, or the journal can't be used.
     pub async fn drive(&self, secret: &SecretName) -> Result<Driven, DriveError> {
         let managed = self.managed(secret)?;
+        if let Some(driven) = self.peek(managed, &self.book(secret).await?) {
+            return Ok(driven);
+        }
         let mut desk = self.claim(secret).await?;
+        self.deliver(&mut desk).await;
         loop {
             let now = self.now();
             let Some(rotation) = &desk.book.open else {
@@ -66,7 +72,7 @@ impl Engine {
                     let ended = self.overlap(managed, &rotation, (from, until), now);
                     if let Some(at) = self.take_overlap(&mut desk, managed, ended).await? {
                         desk.release().await?;
-                        return Ok(Driven::Waits(at));
+                        return Ok(Driven::Overlaps(at));
                     }
                 }
                 Next::Do { step, again } => self.step(&mut desk, managed, &step, again).await?,
@@ -74,12 +80,35 @@ impl Engine {
         }
     }
 
+    /// What driving would come to without anything being done: then nobody has to claim the book.
+    fn peek(&self, managed: &Managed, book: &Book) -> Option<Driven> {
+        let now = self.now();
+        if !book.alerts.is_empty() {
+            return None;
+        }
+        let Some(rotation) = &book.open else { return Some(Driven::Idle) };
+        match rotation.next(now) {
+            Next::Nobody => Some(Driven::Rests),
+            Next::Wait(at) if !self.is_short(at, now) => Some(Driven::Waits(at)),
+            Next::Overlap { from, until } => {
+                match self.overlap(managed, rotation, (from, until), now) {
+                    Overlapping::Goes(at) if !self.is_short(at, now) => Some(Driven::Overlaps(at)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn is_short(&self, at: Timestamp, now: Timestamp) -> bool {
+        left(at, now) <= PATIENCE.min(self.limits.claim / 2)
+    }
+
     /// Waits, if the wait is short.
     async fn waited(&self, at: Timestamp, now: Timestamp) -> bool {
-        let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        let short = left <= PATIENCE.min(self.limits.claim / 2);
+        let short = self.is_short(at, now);
         if short {
-            tokio::time::sleep(left).await;
+            tokio::time::sleep(left(at, now)).await;
         }
         short
     }
@@ -127,9 +156,9 @@ impl Engine {
                 rotation.failed(&failure, terms, wait, now);
             }
         }
-        let after = rotation.clone();
+        desk.book.alerts.extend(alert(&before, rotation));
         desk.save().await?;
-        self.tell(&before, &after).await;
+        self.deliver(desk).await;
         Ok(())
     }
 
@@ -177,9 +206,9 @@ impl Engine {
                 rotation.go_back(why, &managed.terms);
             }
         }
-        let after = rotation.clone();
+        desk.book.alerts.extend(alert(&before, rotation));
         desk.save().await?;
-        self.tell(&before, &after).await;
+        self.deliver(desk).await;
         Ok(None)
     }
 
@@ -187,60 +216,57 @@ impl Engine {
     fn archive(&self, desk: &mut Desk<'_>, managed: &Managed, now: Timestamp) {
         let Some(rotation) = desk.book.open.take() else { return };
         if rotation.standing == Standing::Succeeded || desk.book.due.is_some_and(|due| due <= now) {
-            let draw = self.spread(Duration::from_secs(1), 0.0, 1.0).as_secs_f64();
-            desk.book.due = managed.schedule.next(now, draw);
+            desk.book.due = managed.schedule.next(now, self.draw());
         }
         desk.book.past.insert(0, rotation);
         desk.book.past.truncate(MAX_PAST);
     }
 
-    /// Calls people where a change asks for it.
-    async fn tell(&self, before: &Rotation, after: &Rotation) {
-        let trouble = after.trouble.as_deref().unwrap_or("no reason is known");
-        let alert = if let (false, Standing::Parked(why)) =
-            (matches!(before.standing, Standing::Parked(_)), &after.standing)
-        {
-            Some(("rotation_parked", Urgency::Critical, format!("can't go on: {why}")))
-        } else if after.exposed && !before.exposed {
-            let summary = format!("the old version still works: {trouble}");
-            Some(("revocation_failed", Urgency::Critical, summary))
-        } else if after.standing == Standing::GoingBack && before.standing != Standing::GoingBack {
-            Some(("rotation_goes_back", Urgency::Warning, format!("goes back: {trouble}")))
-        } else if after.standing == Standing::Succeeded
-            && after.trouble.is_some()
-            && after.trouble != before.trouble
-        {
-            Some(("rotation_not_documented", Urgency::Warning, trouble.to_owned()))
-        } else if let (false, Standing::Held(hold)) =
-            (matches!(before.standing, Standing::Held(_)), &after.standing)
-        {
-            Some(("rotation_held", Urgency::Info, hold.to_string()))
-        } else {
-            None
-        };
-        if let Some((name, urgency, what)) = alert {
-            let summary = format!("rotation {} {what}", after.id);
-            self.alert(Alert { urgency, name, secret: after.secret.clone(), summary }).await;
+    /// Tells people what is written down for them. What nobody could be told stays there, and is
+    /// told at the next occasion.
+    async fn deliver(&self, desk: &mut Desk<'_>) {
+        let mut left = Vec::new();
+        for alert in std::mem::take(&mut desk.book.alerts) {
+            if let Err(fault) = self.around.alerts.raise(&alert).await {
+                let Alert { name, secret, summary, .. } = &alert;
+                tracing::error!(alert = %name, %secret, summary, %fault, "nobody could be told");
+                left.push(alert);
+            }
         }
+        desk.book.alerts = left;
     }
+}
 
-    pub(super) async fn alert(&self, alert: Alert) {
-        if let Err(fault) = self.around.alerts.raise(&alert).await {
-            tracing::error!(
-                alert = alert.name,
-                secret = %alert.secret,
-                summary = alert.summary,
-                %fault,
-                "nobody could be told"
-            );
-        }
-    }
+/// What people have to know of a change.
+fn alert(before: &Rotation, after: &Rotation) -> Option<Alert> {
+    let trouble = after.trouble.as_deref().unwrap_or("no reason is known");
+    let newly = |which: fn(&Standing) -> bool| which(&after.standing) && !which(&before.standing);
+    let (name, urgency, what) = if newly(|s| matches!(s, Standing::Parked(_))) {
+        ("rotation_parked", Urgency::Critical, format!("can't go on: {trouble}"))
+    } else if after.exposed && !before.exposed {
+        let what = format!("could not revoke the old version, which still works: {trouble}");
+        ("revocation_failed", Urgency::Critical, what)
+    } else if newly(|s| *s == Standing::GoingBack) {
+        ("rotation_goes_back", Urgency::Warning, format!("goes back: {trouble}"))
+    } else if newly(|s| *s == Standing::Succeeded) && after.trouble != before.trouble {
+        ("rotation_not_documented", Urgency::Warning, format!("succeeded, but {trouble}"))
+    } else if newly(|s| matches!(s, Standing::Held(_))) {
+        ("rotation_held", Urgency::Info, after.standing.to_string())
+    } else {
+        return None;
+    };
+    let summary = format!("rotation {} {what}", after.id);
+    Some(Alert { urgency, name: name.into(), secret: after.secret.clone(), summary })
 }
 
 enum Overlapping {
     Goes(Timestamp),
     Ended(String),
     Refused(String),
+}
+
+fn left(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
 pub(super) fn late() -> Failure {

@@ -153,6 +153,11 @@ impl Engine {
         &self.around
     }
 
+    /// A number in 0..1 that differs from that of other operators.
+    pub fn draw(&self) -> f64 {
+        self.spread(Duration::from_secs(1), 0.0, 1.0).as_secs_f64()
+    }
+
     fn managed(&self, secret: &SecretName) -> Result<&Managed, DriveError> {
         self.catalogue.get(secret).ok_or_else(|| DriveError::Unknown(secret.clone()))
     }

@@ -10,11 +10,13 @@ mod fault;
 mod journal;
 #[cfg(feature = "operator")]
 mod kv;
+#[cfg(feature = "operator")]
+mod leader;
 mod login;
 mod session;
 
 #[cfg(feature = "operator")]
-pub use self::{journal::VaultJournal, kv::KvVersions};
+pub use self::{journal::VaultJournal, kv::KvVersions, leader::VaultLock};
 
 use std::{
     collections::HashMap,

@@ -97,7 +97,7 @@ pub(super) struct State {
     pub(super) labels: Labels,
     pub(super) books: BTreeMap<SecretName, (Book, u64)>,
     pub(super) made: u32,
-    pub(super) alerts: Vec<&'static str>,
+    pub(super) alerts: Vec<String>,
     pub(super) records: Vec<RotationId>,
     pub(super) announced: u32,
     pub(super) adoption: Adoption,
@@ -473,7 +473,7 @@ impl Readers for World {
 #[async_trait]
 impl Alerts for World {
     async fn raise(&self, alert: &Alert) -> Result<(), Fault> {
-        self.with(|state| state.alerts.push(alert.name));
+        self.with(|state| state.alerts.push(alert.name.to_string()));
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ fn wish(kind: Kind) -> Wish {
 async fn settle(engine: &Engine) {
     for _ in 0..10_000 {
         match engine.drive(&secret()).await {
-            Ok(Driven::Waits(at)) => wait_until(engine, at).await,
+            Ok(Driven::Waits(at) | Driven::Overlaps(at)) => wait_until(engine, at).await,
             Ok(Driven::Idle | Driven::Rests) => return,
             Err(DriveError::Claimed { until, .. }) => wait_until(engine, until).await,
             Err(error) => panic!("{error}"),

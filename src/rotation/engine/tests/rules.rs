@@ -102,7 +102,9 @@ async fn the_old_version_lives_until_its_readers_moved_over() {
     world
         .with(|state| state.adoption = Adoption { sidecars: 2, adopted: 1, ..Adoption::default() });
     engine.open(&secret(), wish(Kind::Routine)).await.unwrap();
-    let Driven::Waits(until) = engine.drive(&secret()).await.unwrap() else { panic!("it waits") };
+    let Driven::Overlaps(until) = engine.drive(&secret()).await.unwrap() else {
+        panic!("it waits")
+    };
     assert_eq!(until.duration_since(engine.now()).as_secs(), 600);
     assert_eq!(world.settled().1.len(), 2, "both work");
     let labels = world.with(|state| state.labels.clone());
@@ -121,7 +123,7 @@ async fn readers_that_are_refused_turn_it_back_within_the_overlap() {
     let world = World::new(true);
     let engine = world.engine("a", terms(true));
     engine.open(&secret(), wish(Kind::Routine)).await.unwrap();
-    assert!(matches!(engine.drive(&secret()).await, Ok(Driven::Waits(_))));
+    assert!(matches!(engine.drive(&secret()).await, Ok(Driven::Overlaps(_))));
     world.with(|state| state.adoption.refused = 3);
     settle(&engine).await;
     let rotation = latest(&engine).await;
@@ -203,7 +205,7 @@ async fn an_emergency_leaves_no_overlap_and_supersedes_what_is_under_way() {
     let world = World::new(true);
     let engine = world.engine("a", terms(true));
     engine.open(&secret(), wish(Kind::Routine)).await.unwrap();
-    assert!(matches!(engine.drive(&secret()).await, Ok(Driven::Waits(_))), "v2 overlaps v1");
+    assert!(matches!(engine.drive(&secret()).await, Ok(Driven::Overlaps(_))), "v2 overlaps v1");
     let kind = Kind::Emergency { revoke_first: false };
     let wish = Wish { id: RotationId("r2".into()), ..wish(kind) };
     let began = engine.now();
