@@ -13,6 +13,8 @@ pub mod files;
 pub mod identity;
 pub mod lockdown;
 #[cfg(feature = "operator")]
+pub mod report;
+#[cfg(feature = "operator")]
 pub mod rotation;
 pub mod server;
 pub mod state;

@@ -9,19 +9,21 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
     ("broker", &["domain"]),
     ("identity", &["domain"]),
+    ("rotation", &["broker", "config", "domain"]),
+    ("report", &["domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("state", &["broker", "config", "domain"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
-    ("store", &["broker", "config", "domain", "files"]),
-    ("server", &["audit", "broker", "config", "domain", "identity", "tls"]),
+    ("store", &["broker", "config", "domain", "files", "rotation"]),
+    ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
     ("cli", &["config", "domain"]),
     (
         "app",
@@ -34,6 +36,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "files",
             "identity",
             "lockdown",
+            "report",
+            "rotation",
             "server",
             "state",
             "store",
