@@ -7,6 +7,8 @@ pub mod app;
 pub mod audit;
 pub mod broker;
 pub mod cli;
+#[cfg(feature = "operator")]
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod files;

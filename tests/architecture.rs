@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
@@ -25,12 +25,14 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("store", &["broker", "config", "domain", "files", "rotation"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
     ("cli", &["config", "domain"]),
+    ("commands", &["cli", "config", "domain", "report", "rotation"]),
     (
         "app",
         &[
             "audit",
             "broker",
             "cli",
+            "commands",
             "config",
             "domain",
             "files",

@@ -32,24 +32,24 @@ impl<'a> Console<'a> {
     }
 
     /// Whether people read the output.
-    pub(super) fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
     /// Writes it all, at once.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)?;
         self.out.flush()
     }
 
     /// One line on standard error. A closed standard error is nobody's failure.
-    pub(super) fn complain(&mut self, message: &str) {
+    pub(crate) fn complain(&mut self, message: &str) {
         let _ = writeln!(self.err, "secret-broker: {message}");
         let _ = self.err.flush();
     }
 
     /// The text in an ANSI style, such as `1` for bold, where colour is wanted.
-    pub(super) fn styled(&self, style: &str, text: &str) -> String {
+    pub(crate) fn styled(&self, style: &str, text: &str) -> String {
         if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

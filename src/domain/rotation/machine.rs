@@ -364,6 +364,11 @@ impl Rotation {
         }
     }
 
+    /// Whether it goes on, or back, by itself.
+    pub const fn is_moving(&self) -> bool {
+        matches!(self.standing, Standing::Running | Standing::GoingBack)
+    }
+
     /// Whether it ever began a step of this kind.
     pub fn began(&self, which: impl Fn(&Step) -> bool) -> bool {
         self.log.iter().any(|entry| which(&entry.step))

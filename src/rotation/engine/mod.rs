@@ -7,6 +7,7 @@
 mod desk;
 mod drive;
 mod generate;
+mod look;
 mod requests;
 mod steps;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::{
 use tokio::sync::watch;
 
 pub use drive::Driven;
+pub use look::{Planned, Status, Verdict};
 pub use requests::{RequestError, Wish};
 
 use super::ports::{Alerts, Check, Journal, Readers, Records, Rotator, Validator, Versions};

@@ -282,7 +282,10 @@ fn before(book: &Book, current: u64) -> Option<u64> {
     Some(brought.base.current).filter(|&version| version > 0 && !compromised(version))
 }
 
-fn known_environment(managed: &Managed, until: Option<&str>) -> Result<(), RequestError> {
+pub(super) fn known_environment(
+    managed: &Managed,
+    until: Option<&str>,
+) -> Result<(), RequestError> {
     let known = &managed.terms.environments;
     match until.filter(|name| !known.iter().any(|known| known == name)) {
         None => Ok(()),

@@ -1,0 +1,164 @@
+//! The definition of the command line. Its comments are the help that people read.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+/// Rotates secrets, proves the new ones, and never loses one.
+#[derive(Debug, Parser)]
+#[command(name = "secret-operator", version, after_help = EXIT_CODES)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        env = "SECRET_OPERATOR_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/secret-operator.toml"
+    )]
+    pub config: PathBuf,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 other, 2 usage or configuration, 3 unknown or refused, \
+4 not available, 7 the rotation did not succeed.";
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Run the operator: schedules, the sidecars' feed, the admin service.
+    Run,
+    /// Check the configuration file and print a summary or all its mistakes.
+    Check,
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// A command about secrets.
+    #[command(flatten)]
+    People(Command),
+}
+
+/// What people ask for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what is due, when and why.
+    Plan(PlanArgs),
+    /// Show where rotations stand.
+    Status(NamesArgs),
+    /// Show the rotations of a secret that ended.
+    History(NameArgs),
+    /// Rotate a secret, or go on with the rotation under way.
+    Rotate(RotateArgs),
+    /// Take up a rotation that is held or parked.
+    Resume(NameArgs),
+    /// Return to the last working version.
+    Rollback(ReasonArgs),
+    /// Replace a secret that others may know: at once, without overlap.
+    Compromise(CompromiseArgs),
+    /// Walk through an outage that a credential caused: roll back, validate, post-mortem.
+    Outage(ReasonArgs),
+    /// Use the current credentials and say which work.
+    Validate(ValidateArgs),
+    /// Hand over the value that a guided rotation waits for; it is read from standard input.
+    Supply(NameArgs),
+    /// Agree, as a second person, to a rotation that waits for it.
+    Approve(NameArgs),
+}
+
+/// A secret.
+#[derive(Debug, clap::Args)]
+pub struct NameArgs {
+    /// The secret.
+    pub name: String,
+}
+
+/// Some secrets.
+#[derive(Debug, clap::Args)]
+pub struct NamesArgs {
+    /// The secrets; all when none is named.
+    pub names: Vec<String>,
+}
+
+/// A secret, and why.
+#[derive(Debug, clap::Args)]
+pub struct ReasonArgs {
+    /// The secret.
+    pub name: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+/// What is planned.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    /// Only what is due within this time, such as 30d.
+    #[arg(long, value_parser = time)]
+    pub within: Option<Duration>,
+}
+
+/// A rotation.
+#[derive(Debug, clap::Args)]
+pub struct RotateArgs {
+    /// The secret.
+    pub name: String,
+    /// How far to go: up to and including this environment.
+    #[arg(long)]
+    pub environment: Option<String>,
+    /// Validate the secret again once the rotation is through.
+    #[arg(long)]
+    pub validate: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the record.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Stay until the overlap ended and the old version is revoked.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// A compromise.
+#[derive(Debug, clap::Args)]
+pub struct CompromiseArgs {
+    /// The secret.
+    pub name: String,
+    /// What happened, for the incident report.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Revoke before the successor is in force: everything that uses the secret fails until then.
+    #[arg(long)]
+    pub revoke_first: bool,
+    /// How long its readers are watched closely afterwards: 24h to 48h.
+    #[arg(long, default_value = "48h", value_parser = time)]
+    pub monitoring: Duration,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// A validation.
+#[derive(Debug, clap::Args)]
+pub struct ValidateArgs {
+    /// The environment whose version is used; the last when absent.
+    #[arg(long)]
+    pub environment: Option<String>,
+    /// The secrets; all when none is named.
+    pub names: Vec<String>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::units::millis(text)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a time such as 30s, 12h or 30d".to_owned())
+}
