@@ -18,6 +18,7 @@ pub mod lockdown;
 pub mod report;
 #[cfg(feature = "operator")]
 pub mod rotation;
+pub mod sealing;
 pub mod server;
 pub mod state;
 pub mod store;

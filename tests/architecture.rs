@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
@@ -19,10 +19,11 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("report", &["domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
-    ("state", &["broker", "config", "domain"]),
+    ("sealing", &["config", "domain"]),
+    ("state", &["broker", "config", "domain", "sealing"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
-    ("store", &["broker", "config", "domain", "files", "rotation"]),
+    ("store", &["broker", "config", "domain", "files", "rotation", "sealing"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
     ("cli", &["config", "domain"]),
     ("commands", &["cli", "config", "domain", "report", "rotation"]),
@@ -40,6 +41,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "lockdown",
             "report",
             "rotation",
+            "sealing",
             "server",
             "state",
             "store",
@@ -54,7 +56,7 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     ("reqwest::", &["store/vault", "app/dev_vault.rs", "config/check/vault.rs"]),
-    ("age::", &["state"]),
+    ("age::", &["sealing"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),

@@ -23,7 +23,7 @@ use crate::{
     cli::{self, Args, Command, Console, failure},
     config::{self, Mistakes, reference, reload::ConfigSource},
     lockdown::{Lockdown, Outcome, lock_down, raise_file_limit},
-    state,
+    sealing,
     store::vault::SetupError,
     telemetry::logs::InvalidFilter,
     tls::{self, TlsError},
@@ -149,7 +149,7 @@ fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 
 /// Prints a new key; it is meant to be redirected into a file.
 fn keygen() -> ExitCode {
-    let key = state::generate_key();
+    let key = sealing::generate_key();
     let mut out = io::stdout();
     let printed = out.write_all(key.expose()).and_then(|()| out.write_all(b"\n"));
     if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -4,9 +4,7 @@
 //! set aside and never read again; the key does not lie beside the file; plain text exists in
 //! memory that is wiped only.
 
-mod key;
 mod record;
-mod seal;
 mod write;
 
 use std::{
@@ -19,10 +17,8 @@ use std::{
     },
 };
 
-use age::x25519::Identity;
 use async_trait::async_trait;
 use jiff::Timestamp;
-pub use key::generate_key;
 
 use crate::{
     broker::{
@@ -30,6 +26,7 @@ use crate::{
         state::{Distrust, Loaded, Rejected, SavedState, StateError, StateStore},
     },
     config::{self, Credential},
+    sealing::{self, Key, SealError},
 };
 
 /// No state comes near it: 1,000 secrets take less than a megabyte.
@@ -44,7 +41,7 @@ pub struct StateFile {
 
 struct File {
     path: PathBuf,
-    identity: Identity,
+    key: Key,
     /// The number of the save that the file holds.
     written: Mutex<u64>,
 }
@@ -58,10 +55,10 @@ impl StateFile {
         let path = std::path::absolute(&settings.path)
             .map_err(|error| failed("resolving", &settings.path, &error))?;
         if let Credential::File(key) = &settings.key {
-            key::refuse_beside(key, &path)?;
+            sealing::refuse_beside(key, &path)?;
         }
-        let identity = key::read(&settings.key)?;
-        let file = Arc::new(File { path, identity, written: Mutex::default() });
+        let key = Key::read(&settings.key)?;
+        let file = Arc::new(File { path, key, written: Mutex::default() });
         Ok(Self { file, clock, begun: AtomicU64::new(0) })
     }
 }
@@ -97,7 +94,8 @@ impl File {
         let opened = if sealed.len() as u64 > MAX_BYTES {
             Err(Distrust::TooLarge)
         } else {
-            seal::open(&sealed, &self.identity).and_then(|plain| record::decode(&plain))
+            let plain = self.key.open(&sealed).ok_or(Distrust::Sealed);
+            plain.and_then(|plain| record::decode(&plain))
         };
         Ok(match opened {
             Ok(state) => Loaded::State(state),
@@ -115,11 +113,16 @@ impl File {
             return Ok(());
         }
         let error = |error: io::Error| failed("writing", &self.path, &error);
-        let sealed =
-            seal::seal(&self.identity, |plain| record::encode(state, plain)).map_err(error)?;
-        write::replace(&self.path, &sealed).map_err(error)?;
+        let sealed = self.key.seal(|plain| record::encode(state, plain)).map_err(error)?;
+        sealing::replace(&self.path, &sealed).map_err(error)?;
         *written = number;
         Ok(())
+    }
+}
+
+impl From<SealError> for StateError {
+    fn from(error: SealError) -> Self {
+        Self { what: error.what }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         secret::{Fields, Generation, SecretValue, Version},
         time::Moment,
     },
+    sealing::generate_key,
 };
 
 const PLANTED: &str = "PLANTED-hunter2-PLANTED";
@@ -153,8 +154,8 @@ async fn every_altered_byte_is_found() {
     let place = Place::new();
     place.open().save(state(PLANTED)).await.unwrap();
     let whole = fs::read(place.path()).unwrap();
-    let identity = key::read(&Credential::Value(SecretValue::new(place.key.expose()))).unwrap();
-    let opens = |sealed: &[u8]| seal::open(sealed, &identity);
+    let key = Key::read(&Credential::Value(SecretValue::new(place.key.expose()))).unwrap();
+    let opens = |sealed: &[u8]| key.open(sealed).ok_or(Distrust::Sealed);
     assert!(opens(&whole).is_ok());
     for at in 0..whole.len() {
         for flip in [1_u8, 0x20, 0x80] {
@@ -171,14 +172,14 @@ async fn every_altered_byte_is_found() {
 #[tokio::test]
 async fn a_form_from_elsewhere_is_told_from_nonsense() {
     let place = Place::new();
-    let identity = key::read(&Credential::Value(SecretValue::new(place.key.expose()))).unwrap();
+    let key = Key::read(&Credential::Value(SecretValue::new(place.key.expose()))).unwrap();
     for (plain, reason) in [
         (r#"{"form":2,"other":{}}"#, Distrust::UnknownForm),
         (r#"{"form":1,"other":{}}"#, Distrust::Malformed),
         ("[]", Distrust::Malformed),
         ("", Distrust::Malformed),
     ] {
-        let sealed = seal::seal(&identity, |to| to.write_all(plain.as_bytes())).unwrap();
+        let sealed = key.seal(|to| to.write_all(plain.as_bytes())).unwrap();
         fs::write(place.path(), sealed).unwrap();
         assert_eq!(rejected(&place).await.reason, reason, "{plain}");
     }

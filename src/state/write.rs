@@ -1,40 +1,19 @@
-//! Files that are replaced whole, and the setting aside of those that can't be trusted.
+//! The setting aside of files that can't be trusted.
 
 use std::{
     ffi::OsStr,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 
+use crate::sealing::{beside, forget, sync_parent};
+
 /// Files set aside that are kept for whoever looks into it; older ones go.
 const KEPT_ASIDE: usize = 3;
 /// Stands between the name of the file and the stamp of one set aside.
 const REJECTED: &str = ".rejected-";
-
-/// Puts the content in the place of the file. Readers, and a start after a loss of power, find the
-/// old or the new content whole.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = beside(path, ".draft");
-    // Left behind by a run that was killed while writing.
-    forget(&draft)?;
-    let written = write(&draft, content).and_then(|()| fs::rename(&draft, path));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = forget(&draft);
-        return written;
-    }
-    sync_parent(path)
-}
-
-fn write(draft: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
 
 /// Moves the file out of the way, for a look later. Returns where it lies now.
 pub(super) fn set_aside(path: &Path, wall: Timestamp) -> Option<PathBuf> {
@@ -63,21 +42,4 @@ fn rejected(path: &Path) -> Vec<(i64, PathBuf)> {
     let mut all = entries.into_iter().flatten().flatten().filter_map(stamped).collect::<Vec<_>>();
     all.sort();
     all
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn forget(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
 }

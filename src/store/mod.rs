@@ -5,6 +5,7 @@ pub mod directory;
 pub mod dotenv;
 pub mod memory;
 mod read;
+pub mod sealed;
 pub mod vault;
 mod version;
 

@@ -87,7 +87,7 @@ impl Drop for Running {
 fn place() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("state")).unwrap();
-    fs::write(dir.path().join("key"), secret_broker::state::generate_key().expose()).unwrap();
+    fs::write(dir.path().join("key"), secret_broker::sealing::generate_key().expose()).unwrap();
     dir
 }
 

@@ -1,12 +1,12 @@
-//! The key of the state file: an age identity, `AGE-SECRET-KEY-1…`.
+//! The key of sealed files: an age identity, `AGE-SECRET-KEY-1…`.
 
 use std::{fs, io::Read, path::Path, str::from_utf8};
 
 use age::{secrecy::ExposeSecret, x25519::Identity};
 use zeroize::Zeroizing;
 
-use super::failed;
-use crate::{broker::state::StateError, config::Credential, domain::secret::SecretValue};
+use super::{Key, SealError, failed};
+use crate::{config::Credential, domain::secret::SecretValue};
 
 /// An identity takes 74 characters; a file of `age-keygen` has two lines of comment more.
 const MAX_KEY_BYTES: usize = 4096;
@@ -17,31 +17,39 @@ pub fn generate_key() -> SecretValue {
     SecretValue::new(Identity::generate().to_string().expose_secret().as_bytes())
 }
 
-/// The key that the configuration names.
-pub(super) fn read(key: &Credential) -> Result<Identity, StateError> {
-    match key {
-        Credential::Value(value) => {
-            parse(value.expose()).ok_or_else(|| no_identity("the configured value"))
-        }
-        Credential::File(path) => {
-            let error = |error| failed("reading the state key", path, &error);
-            let mut content = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES));
-            let file = fs::File::open(path).map_err(error)?;
-            file.take(MAX_KEY_BYTES as u64).read_to_end(&mut content).map_err(error)?;
-            parse(&content).ok_or_else(|| no_identity(&path.display().to_string()))
-        }
+impl Key {
+    /// The key that the configuration names.
+    ///
+    /// # Errors
+    /// When it can't be read, or is not an age identity.
+    pub fn read(key: &Credential) -> Result<Self, SealError> {
+        let (identity, place) = match key {
+            Credential::Value(value) => (parse(value.expose()), "the configured value".to_owned()),
+            Credential::File(path) => {
+                let error = |error| failed("reading the key", path, &error);
+                let mut content = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES));
+                let file = fs::File::open(path).map_err(error)?;
+                file.take(MAX_KEY_BYTES as u64).read_to_end(&mut content).map_err(error)?;
+                (parse(&content), path.display().to_string())
+            }
+        };
+        let what = format!("{place} holds no key: expected an age identity, AGE-SECRET-KEY-1…");
+        identity.map(Self).ok_or(SealError { what })
     }
 }
 
 /// Refuses a key in the directory of the file: who takes the one would have the other.
-pub(super) fn refuse_beside(key: &Path, state: &Path) -> Result<(), StateError> {
-    let key = fs::canonicalize(key).map_err(|e| failed("reading the state key", key, &e))?;
-    let parent = state.parent().unwrap_or(Path::new("/"));
+///
+/// # Errors
+/// When it lies there, or one of both can't be found.
+pub fn refuse_beside(key: &Path, file: &Path) -> Result<(), SealError> {
+    let key = fs::canonicalize(key).map_err(|e| failed("reading the key", key, &e))?;
+    let parent = file.parent().unwrap_or(Path::new("/"));
     let parent = fs::canonicalize(parent).map_err(|e| failed("opening", parent, &e))?;
     if key.starts_with(&parent) {
         let (key, parent) = (key.display(), parent.display());
-        let what = format!("the state key {key} lies beside the state: keep it outside {parent}");
-        return Err(StateError { what });
+        let what = format!("the key {key} lies beside what it seals: keep it outside {parent}");
+        return Err(SealError { what });
     }
     Ok(())
 }
@@ -50,11 +58,6 @@ pub(super) fn refuse_beside(key: &Path, state: &Path) -> Result<(), StateError> 
 fn parse(content: &[u8]) -> Option<Identity> {
     let mut lines = from_utf8(content).ok()?.lines().map(str::trim);
     lines.find(|line| !line.is_empty() && !line.starts_with('#'))?.parse().ok()
-}
-
-fn no_identity(place: &str) -> StateError {
-    let what = format!("{place} holds no state key: expected an age identity, AGE-SECRET-KEY-1…");
-    StateError { what }
 }
 
 #[cfg(test)]
@@ -68,12 +71,12 @@ mod tests {
         let file = format!("# created: 2026-01-01\n# public key: age1…\n{text}\n");
         let public = |content: &str| parse(content.as_bytes()).unwrap().to_public().to_string();
         assert_eq!(public(&file), public(&text));
-        assert!(read(&Credential::Value(key)).is_ok());
+        assert!(Key::read(&Credential::Value(key)).is_ok());
     }
 
     #[test]
     fn what_is_not_a_key_is_refused_without_being_told() {
-        let refused = read(&Credential::Value(SecretValue::new("AGE-SECRET-KEY-1PLANTED")));
+        let refused = Key::read(&Credential::Value(SecretValue::new("AGE-SECRET-KEY-1PLANTED")));
         let what = refused.err().unwrap().what;
         assert!(what.contains("expected an age identity"));
         assert!(!what.contains("PLANTED"));

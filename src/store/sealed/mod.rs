@@ -1,0 +1,129 @@
+//! Secrets in one encrypted file: for emergencies, and for machines without a secrets manager.
+//!
+//! The file holds versions and their labels, and the journal of their rotations. Invariants: it is
+//! replaced whole; who writes holds its lock; plain text exists in memory that is wiped only.
+
+mod content;
+#[cfg(feature = "operator")]
+mod written;
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+
+use self::content::Content;
+use super::read::off_the_loop;
+use crate::{
+    broker::ports::Origin,
+    config::Credential,
+    domain::{
+        fault::{Fault, Reason},
+        labels::Labels,
+        life::{Issued, Lifetime},
+        secret::{Fields, Version},
+    },
+    files::FileWatch,
+    sealing::{Key, SealError, refuse_beside},
+};
+
+/// No file of secrets comes near it.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// One encrypted file of secrets.
+pub struct SealedFile {
+    path: PathBuf,
+    key: Key,
+}
+
+impl SealedFile {
+    /// The file at this path, which need not exist yet.
+    ///
+    /// # Errors
+    /// When the key can't be read, or lies beside the file.
+    pub fn open(path: &Path, key: &Credential) -> Result<Arc<Self>, SealError> {
+        if let Credential::File(key) = key {
+            refuse_beside(key, path)?;
+        }
+        Ok(Arc::new(Self { path: path.to_owned(), key: Key::read(key)? }))
+    }
+
+    fn load(&self) -> Result<Content, Fault> {
+        let file = match fs::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
+            Err(error) => return Err(self.failed("reading", &error)),
+        };
+        let mut sealed = Vec::new();
+        file.take(MAX_BYTES)
+            .read_to_end(&mut sealed)
+            .map_err(|error| self.failed("reading", &error))?;
+        let untrusted = || {
+            let detail =
+                format!("{} is torn, altered or sealed for another key", self.path.display());
+            Fault::new(Reason::Invalid, detail)
+        };
+        let plain = self.key.open(&sealed).ok_or_else(untrusted)?;
+        serde_json::from_slice(&plain).map_err(|_| untrusted())
+    }
+
+    fn failed(&self, doing: &str, error: &io::Error) -> Fault {
+        let detail = format!("{doing} {}: {}", self.path.display(), error.kind());
+        Fault::new(Reason::Unavailable, detail)
+    }
+
+    /// The secret at a place of the file, as a sidecar of this environment and colour sees it.
+    pub fn origin(
+        self: &Arc<Self>,
+        place: String,
+        deployment: (Option<String>, Option<String>),
+    ) -> Sealed {
+        let watch = FileWatch::new([self.path.clone()]);
+        Sealed { file: Arc::clone(self), place: Arc::new(place), deployment, watch }
+    }
+}
+
+/// A secret of an encrypted file.
+pub struct Sealed {
+    file: Arc<SealedFile>,
+    place: Arc<String>,
+    deployment: (Option<String>, Option<String>),
+    watch: FileWatch,
+}
+
+#[async_trait]
+impl Origin for Sealed {
+    async fn fetch(&self) -> Result<Issued, Fault> {
+        let (file, place) = (Arc::clone(&self.file), Arc::clone(&self.place));
+        let (environment, colour) = self.deployment.clone();
+        off_the_loop(move || {
+            let content = file.load()?;
+            let missing = || {
+                let detail = format!("{} holds no version of {place}", file.path.display());
+                Fault::new(Reason::NotFound, detail)
+            };
+            let secret = content.secrets.get(place.as_str()).ok_or_else(missing)?;
+            let labels = secret.labels();
+            let version = match labels.served(environment.as_deref(), colour.as_deref()) {
+                Some(version) => version,
+                None if labels == Labels::default() => secret.latest(),
+                None => return Err(missing()),
+            };
+            Ok(Issued {
+                fields: Arc::new(secret.read(version).ok_or_else(missing)?),
+                version: Version(version.to_string().into()),
+                lifetime: Lifetime::Unbounded,
+                max_left: None,
+            })
+        })
+        .await
+    }
+
+    async fn changed(&self) {
+        self.watch.changed().await;
+    }
+}
