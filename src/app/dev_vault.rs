@@ -1,9 +1,12 @@
-//! `dev --vault`: puts a catalogue into the Vault that the environment names, and reads it from there.
+//! `dev --vault`: puts a catalogue into the Vault that it finds, and reads it from there.
+//!
+//! The Vault is the one that `vault` itself would use: by `VAULT_ADDR` and `VAULT_TOKEN`, or a
+//! development server on this machine and the token that `vault login` left.
 //!
 //! Only mounts of our own are written: `secret-broker-dev` (KV version 2) and
 //! `secret-broker-dev-leases` (SSH one-time passwords, which Vault leases without any other server).
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
 use aws_lc_rs::rand;
 use serde_json::{Value, json};
@@ -15,30 +18,35 @@ const TEMPLATE: &str = include_str!("dev-vault.toml");
 const VALUES: &str = "secret-broker-dev";
 const LEASES: &str = "secret-broker-dev-leases";
 
-/// The secrets with a value of their own: name, category, random characters.
-const CATALOGUE: [(&str, &str, usize); 7] = [
-    ("REDIS_PASSWORD", "database", 32),
-    ("AWS_OBJECT_STORAGE", "storage-cloud", 40),
-    ("AWS_KMS_KEY_ID", "storage-cloud", 16),
-    ("JWT_SECRET", "application", 64),
-    ("API_KEY_MASTER", "application", 48),
-    ("DATADOG_API_KEY", "monitoring-external", 32),
-    ("SLACK_WEBHOOK_URL", "monitoring-external", 24),
+/// Where `vault server -dev` listens.
+const LOCAL: &str = "http://127.0.0.1:8200";
+
+/// A field of a secret: its name, how its value begins, and how many random characters follow.
+type Field = (&'static str, &'static str, usize);
+/// The secrets with values of their own: name, category, fields.
+const CATALOGUE: [(&str, &str, &[Field]); 7] = [
+    ("REDIS_PASSWORD", "database", &[("value", "", 32)]),
+    (
+        "AWS_OBJECT_STORAGE",
+        "storage-cloud",
+        &[("AWS_ACCESS_KEY_ID", "AKIA", 16), ("AWS_SECRET_ACCESS_KEY", "", 40)],
+    ),
+    ("AWS_KMS_KEY_ID", "storage-cloud", &[("value", "alias/", 16)]),
+    ("JWT_SECRET", "application", &[("value", "", 64)]),
+    ("API_KEY_MASTER", "application", &[("value", "sbk_", 48)]),
+    ("DATADOG_API_KEY", "monitoring-external", &[("value", "", 32)]),
+    ("SLACK_WEBHOOK_URL", "monitoring-external", &[("value", SLACK, 24)]),
 ];
+const SLACK: &str = "https://hooks.slack.com/services/T00000000/B00000000/";
 
 /// Prepares the Vault and returns the sections of the configuration that read from it.
 pub(super) async fn prepare() -> Result<String, StartError> {
-    let variable = |name: &str| {
-        config::environment(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            StartError::DevVault(format!(
-                "{name} is not set: `dev --vault` needs VAULT_ADDR and VAULT_TOKEN"
-            ))
-        })
-    };
+    let (token, setting) = token()?;
+    let address = variable("VAULT_ADDR").unwrap_or_else(|| LOCAL.to_owned());
     let vault = Preparation {
         http: reqwest::Client::new(),
-        address: variable("VAULT_ADDR")?.trim_end_matches('/').to_owned(),
-        token: SecretValue::new(variable("VAULT_TOKEN")?),
+        address: address.trim_end_matches('/').to_owned(),
+        token,
     };
     vault.mount(VALUES, &json!({ "type": "kv", "options": { "version": "2" } })).await?;
     let ttl = json!({ "default_lease_ttl": "15s", "max_lease_ttl": "60s" });
@@ -47,10 +55,12 @@ pub(super) async fn prepare() -> Result<String, StartError> {
         let body = json!({ "key_type": "otp", "default_user": user, "cidr_list": "127.0.0.0/8" });
         vault.write(&format!("{LEASES}/roles/{role}"), &body).await?;
     }
-    let mut text = TEMPLATE.replace("VAULT_ADDRESS", &vault.address);
-    for (name, category, length) in CATALOGUE {
-        let body = json!({ "data": BTreeMap::from([("value", random(length)?)]) });
-        vault.write(&format!("{VALUES}/data/{name}"), &body).await?;
+    let mut text = TEMPLATE.replace("VAULT_ADDRESS", &vault.address).replace("TOKEN", &setting);
+    for (name, category, fields) in CATALOGUE {
+        let value =
+            |&(field, prefix, length): &Field| Ok((field, format!("{prefix}{}", random(length)?)));
+        let data = fields.iter().map(value).collect::<Result<BTreeMap<_, _>, StartError>>()?;
+        vault.write(&format!("{VALUES}/data/{name}"), &json!({ "data": data })).await?;
         // Writing to a string does not fail.
         let _ = write!(
             text,
@@ -59,6 +69,25 @@ pub(super) async fn prepare() -> Result<String, StartError> {
         );
     }
     Ok(text)
+}
+
+fn variable(name: &str) -> Option<String> {
+    config::environment(name).filter(|value| !value.is_empty())
+}
+
+/// The token, and the setting by which the broker finds it too.
+fn token() -> Result<(SecretValue, String), StartError> {
+    if let Some(token) = variable("VAULT_TOKEN") {
+        return Ok((SecretValue::new(token), "token_env = \"VAULT_TOKEN\"".to_owned()));
+    }
+    let path = variable("HOME").map(|home| PathBuf::from(home).join(".vault-token"));
+    let token = path.as_ref().and_then(|path| fs::read(path).ok());
+    let (Some(path), Some(token)) = (path, token) else {
+        let what = "no token for Vault: set VAULT_TOKEN, or run `vault login`";
+        return Err(StartError::DevVault(what.to_owned()));
+    };
+    let setting = format!("token_file = '{}'", path.display());
+    Ok((SecretValue::new(token.trim_ascii()), setting))
 }
 
 struct Preparation {
@@ -100,7 +129,7 @@ impl Preparation {
         match request.send().await {
             Ok(response) => Ok(response.status().is_success()),
             Err(_) => Err(StartError::DevVault(format!(
-                "no Vault answers at VAULT_ADDR {}",
+                "no Vault answers at {}: set VAULT_ADDR to the address of one",
                 self.address
             ))),
         }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -143,7 +144,7 @@ impl Running {
             Doors::open(server, tls, services, vault_now.as_deref(), &around, &mut tasks).await?;
         tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
         tasks.spawn(tell_health(readiness.clone(), health));
-        let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched);
+        let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched).await;
         drop(starting);
         let conditions = Conditions {
             audit: readiness.condition("the audit log can't be written"),
@@ -348,26 +349,25 @@ fn prefetched(catalogue: &Catalogue) -> Vec<String> {
 
 /// Blocks start-up for each secret until its first value is there. The receiver turns true when
 /// all are.
-fn wait_for_secrets(
+async fn wait_for_secrets(
     tasks: &mut JoinSet<()>,
     broker: &Arc<Broker>,
     readiness: &Readiness,
     names: Vec<String>,
 ) -> watch::Receiver<bool> {
     let (here, all_here) = watch::channel(false);
-    let mut waiting = JoinSet::new();
+    let waiting = FuturesUnordered::new();
     for name in names {
         let blocker = readiness.block_startup("a secret was not fetched yet", name.clone());
-        let broker = Arc::clone(broker);
-        waiting.spawn(async move {
-            if let Some(kept) = broker.secret(&name).await {
+        if let Some(kept) = broker.secret(&name).await {
+            waiting.push(async move {
                 first_value(&kept).await;
-            }
-            drop(blocker);
-        });
+                drop(blocker);
+            });
+        }
     }
     tasks.spawn(async move {
-        while waiting.join_next().await.is_some() {}
+        waiting.collect::<()>().await;
         here.send_replace(true);
     });
     all_here

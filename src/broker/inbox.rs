@@ -124,7 +124,8 @@ impl Inbox {
             origin
         });
         events.extend(letters.terms.take().map(Event::TermsChanged));
-        events.append(&mut letters.pending);
+        // Taken whole: what stays has no room for events that are rare.
+        events.extend(std::mem::take(&mut letters.pending));
         if std::mem::take(&mut letters.wanted) {
             events.push(Event::Wanted);
         }

@@ -53,10 +53,10 @@ pub(super) enum Done {
 
 impl Keeper {
     /// Keeps the secret until it is stopped and every revocation that this asked for was tried.
-    pub(super) async fn run(mut self, first: Option<Event>) {
+    /// Boxed, because a future holds what it is given twice, and there is one for each secret.
+    pub(super) async fn run(mut self: Box<Self>) {
         let mut open =
             Some(Departure { kept: Arc::clone(&self.kept), notices: self.notices.clone() });
-        self.take(first.unwrap_or(Event::Tick));
         let mut hint = hint(Arc::clone(&self.origin));
         while !(open.is_none() && self.calls.is_empty()) {
             let now = self.clock.now();
@@ -111,7 +111,8 @@ impl Keeper {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    /// Takes an event, and begins what follows from it.
+    pub(super) fn take(&mut self, event: Event) {
         let now = self.clock.now();
         if let Event::Restored(held, _) = &event {
             self.generation = held.generation;

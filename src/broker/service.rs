@@ -274,7 +274,7 @@ impl Broker {
         let first = Snapshot::new(life.view(now), 0, 0, (now, self.clock.wall()));
         let kept =
             Arc::new(Kept::new(name, Arc::clone(&entry.category), Arc::clone(&self.clock), first));
-        let keeper = Keeper {
+        let mut keeper = Box::new(Keeper {
             kept: Arc::clone(&kept),
             origin: Arc::clone(&entry.origin),
             life,
@@ -287,11 +287,12 @@ impl Broker {
             generation: Generation(0),
             dirty: Arc::clone(&self.dirty),
             observer: Arc::clone(&self.observer),
-        };
-        let first = restored.map(|(held, overlaps)| Event::Restored(held, overlaps));
+        });
+        keeper
+            .take(restored.map_or(Event::Tick, |(held, overlaps)| Event::Restored(held, overlaps)));
         // Fails only when the runner is gone, and then nobody serves either.
         if let Some(keepers) = &*self.keepers.load() {
-            let _ = keepers.send(Box::pin(keeper.run(first)));
+            let _ = keepers.send(Box::pin(keeper.run()));
         }
         kept
     }

@@ -107,7 +107,8 @@ pub struct ServeArgs {
 /// `dev`.
 #[derive(Debug, clap::Args)]
 pub struct DevArgs {
-    /// Take the secrets from the Vault server that VAULT_ADDR and VAULT_TOKEN name.
+    /// Take the secrets from a Vault server: the one that VAULT_ADDR and VAULT_TOKEN name, or a
+    /// development server on this machine.
     #[arg(long)]
     pub vault: bool,
     /// The TCP address to serve mTLS on.

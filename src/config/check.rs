@@ -143,7 +143,7 @@ impl Check<'_> {
 
     pub(super) fn telemetry(&mut self, telemetry: raw::Telemetry) -> Option<Telemetry> {
         let raw::Telemetry { log_format, log_filter, http } = telemetry;
-        if tracing_subscriber::EnvFilter::builder().parse(&log_filter).is_err() {
+        if log_filter.parse::<tracing_subscriber::filter::Targets>().is_err() {
             self.wrong(
                 Key::of("telemetry").name("log_filter"),
                 "a filter that can't be read",

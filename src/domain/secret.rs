@@ -44,9 +44,10 @@ impl PartialEq for SecretValue {
 
 impl Eq for SecretValue {}
 
-/// The fields of a secret by name, such as `username` and `password`.
+/// The fields of a secret by name, such as `username` and `password`. They are few: a list in the
+/// order of their names is smaller than a map.
 #[derive(Default, PartialEq, Eq)]
-pub struct Fields(BTreeMap<String, SecretValue>);
+pub struct Fields(Box<[(String, SecretValue)]>);
 
 /// The field name of a secret that has one part only.
 pub const SINGLE_FIELD: &str = "value";
@@ -64,7 +65,7 @@ impl Fields {
 
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&SecretValue> {
-        self.0.get(name)
+        self.iter().find_map(|(known, value)| (known == name).then_some(value))
     }
 
     /// Whether there is no field.
@@ -75,14 +76,14 @@ impl Fields {
 
 impl FromIterator<(String, SecretValue)> for Fields {
     fn from_iter<I: IntoIterator<Item = (String, SecretValue)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
+        Self(fields.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
     }
 }
 
 impl fmt::Debug for Fields {
     /// Names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.iter().map(|(name, _)| name)).finish()
     }
 }
 

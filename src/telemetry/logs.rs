@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal};
 
 use tracing::{Level, Metadata, Subscriber, subscriber::SetGlobalDefaultError};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::filter_fn,
+    Layer, Registry,
+    filter::{Targets, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     reload,
@@ -34,7 +34,7 @@ const WARNINGS_ONLY: [&str; 10] = [
 
 /// The running log, by which its filter is changed.
 #[derive(Clone, Debug)]
-pub struct Logs(reload::Handle<EnvFilter, Registry>);
+pub struct Logs(reload::Handle<Targets, Registry>);
 
 /// A filter that is not made of `tracing` directives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,8 +64,8 @@ impl Logs {
     }
 }
 
-fn parse(directives: &str) -> Result<EnvFilter, InvalidFilter> {
-    EnvFilter::builder().parse(directives).map_err(|_| InvalidFilter)
+fn parse(directives: &str) -> Result<Targets, InvalidFilter> {
+    directives.parse().map_err(|_| InvalidFilter)
 }
 
 /// A subscriber that writes to `writer`, in colour if that is a terminal.

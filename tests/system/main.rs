@@ -17,6 +17,7 @@ mod support;
 mod certificates;
 mod contract;
 mod crashes;
+mod dev;
 mod engines;
 mod faults;
 #[path = "../support/heap.rs"]

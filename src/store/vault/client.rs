@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use reqwest::{
     Method, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -16,7 +17,10 @@ use reqwest::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::sleep,
+};
 use vaultrs::{
     api::EndpointMiddleware,
     client::{VaultClient, VaultClientSettings},
@@ -34,7 +38,7 @@ use crate::{
         budget::{Admission, Budget},
         fault::{Fault, Reason},
         secret::SecretValue,
-        time::Jitter,
+        time::{Jitter, Moment},
     },
     files::FileWatch,
 };
@@ -165,7 +169,7 @@ impl Client {
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
         }
-        self.spend(call.operation, async || {
+        self.spend(call.operation, async {
             let mut token =
                 reqwest::header::HeaderValue::from_bytes(token.expose()).map_err(|_| {
                     Fault::new(Reason::Unauthenticated, "the token is not one that Vault gives")
@@ -189,18 +193,20 @@ impl Client {
     }
 
     /// Makes a call of the client library, with the token if there is one.
-    pub(super) async fn library<T>(
+    pub(super) async fn library<T, F>(
         &self,
         operation: &'static str,
         token: Option<&SecretValue>,
         doing: Doing,
-        call: impl AsyncFnOnce(VaultClient) -> Result<T, ClientError>,
-    ) -> Result<T, Fault> {
-        let client = self.vaultrs(token);
-        self.spend(operation, async || {
-            call(client).await.map_err(|error| fault::library(&error, doing))
-        })
-        .await
+        call: impl FnOnce(VaultClient) -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, ClientError>> + Send,
+    {
+        let call = call(self.vaultrs(token));
+        // Boxed: the budget's code is there once, and not once for each kind of call.
+        let call = call.map(move |result| result.map_err(|error| fault::library(&error, doing)));
+        self.spend(operation, call.boxed()).await
     }
 
     fn vaultrs(&self, token: Option<&SecretValue>) -> VaultClient {
@@ -229,17 +235,31 @@ impl Client {
         VaultClient { http, middle, settings }
     }
 
-    /// Spends one call of the budget: waits for its turn among those in flight, and then for the
-    /// budget at most as long as a call may take.
+    /// A place among the secrets' calls in flight. Each call ends by its own timeout, so the turn of
+    /// every other one comes.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let asked = self.clock.now();
+        let place = self.in_flight.acquire().await;
+        self.tell_wait(asked);
+        // The semaphore is never closed.
+        place.ok()
+    }
+
+    fn tell_wait(&self, asked: Moment) {
+        let wait = self.clock.now() - asked;
+        if wait >= HELD_BACK {
+            self.observer.waited(wait);
+        }
+    }
+
+    /// Spends one call of the budget: waits for it at most as long as a call may take.
     async fn spend<T>(
         &self,
         operation: &'static str,
-        call: impl AsyncFnOnce() -> Result<T, Fault>,
+        call: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let asked = self.clock.now();
-        // Each call ends by its own timeout, so the turn of every other one comes.
-        let _place = self.in_flight.acquire().await;
-        let patience = self.clock.now() + self.timeout;
+        let patience = asked + self.timeout;
         loop {
             let now = self.clock.now();
             let admission = self.budget.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
@@ -254,12 +274,8 @@ impl Client {
             }
         }
         let started = self.clock.now();
-        let wait = started - asked;
-        if wait >= HELD_BACK {
-            self.observer.waited(wait);
-        }
-        // Boxed, so that the calls that wait for their turn are small.
-        let result = Box::pin(call()).await;
+        self.tell_wait(asked);
+        let result = call.await;
         let now = self.clock.now();
         let fault = result.as_ref().err();
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).completed(now, fault);

@@ -35,7 +35,10 @@ pub(super) async fn login(client: &Client, vault: &VaultAuth) -> Result<Token, F
     match &vault.method {
         AuthMethod::Kubernetes { role, token_file } => {
             let jwt = file(token_file)?;
-            by(client, async |v| auth::kubernetes::login(&v, mount, role, &text(&jwt)).await).await
+            by(client, |v: VaultClient| async move {
+                auth::kubernetes::login(&v, mount, role, &text(&jwt)).await
+            })
+            .await
         }
         AuthMethod::AppRole { role_id, secret_id, wrapped } => {
             let role_id = credential(role_id)?;
@@ -43,7 +46,7 @@ pub(super) async fn login(client: &Client, vault: &VaultAuth) -> Result<Token, F
             if *wrapped {
                 secret_id = unwrap(client, &secret_id).await?;
             }
-            let call = async |v: VaultClient| {
+            let call = |v: VaultClient| async move {
                 auth::approle::login(&v, mount, &text(&role_id), &text(&secret_id)).await
             };
             by(client, call).await
@@ -51,15 +54,19 @@ pub(super) async fn login(client: &Client, vault: &VaultAuth) -> Result<Token, F
         AuthMethod::Jwt { role, token_file } => {
             let jwt = file(token_file)?;
             let role = Some(role.clone());
-            by(client, async |v| auth::oidc::login(&v, mount, &text(&jwt), role).await).await
+            by(client, |v: VaultClient| async move {
+                auth::oidc::login(&v, mount, &text(&jwt), role).await
+            })
+            .await
         }
         AuthMethod::Cert { name } => {
             let name = name.as_deref().unwrap_or_default();
-            by(client, async |v| auth::cert::login(&v, mount, name).await).await
+            by(client, |v: VaultClient| async move { auth::cert::login(&v, mount, name).await })
+                .await
         }
         AuthMethod::Userpass { username, password } => {
             let password = credential(password)?;
-            let call = async |v: VaultClient| {
+            let call = |v: VaultClient| async move {
                 auth::userpass::login(&v, mount, username, &text(&password)).await
             };
             by(client, call).await
@@ -74,7 +81,7 @@ pub(super) async fn lookup(
     token: SecretValue,
     doing: Doing,
 ) -> Result<Token, Fault> {
-    let call = async |v: VaultClient| token::lookup_self(&v).await;
+    let call = |v: VaultClient| async move { token::lookup_self(&v).await };
     let found = client.library("token_lookup", Some(&token), doing, call).await?;
     Ok(Token {
         value: token,
@@ -84,10 +91,10 @@ pub(super) async fn lookup(
     })
 }
 
-async fn by(
-    client: &Client,
-    call: impl AsyncFnOnce(VaultClient) -> Result<AuthInfo, ClientError>,
-) -> Result<Token, Fault> {
+async fn by<F>(client: &Client, call: impl FnOnce(VaultClient) -> F) -> Result<Token, Fault>
+where
+    F: Future<Output = Result<AuthInfo, ClientError>> + Send,
+{
     let info = client.library("login", None, Doing::Login, call).await?;
     Ok(Token {
         value: SecretValue::new(info.client_token),
@@ -99,7 +106,7 @@ async fn by(
 
 /// Unwraps a secret id. A wrapping token works once: a second use means that somebody else had it.
 async fn unwrap(client: &Client, wrapping_token: &SecretValue) -> Result<SecretValue, Fault> {
-    let call = async |v: VaultClient| wrapping::unwrap::<Wrapped>(&v, None).await;
+    let call = |v: VaultClient| async move { wrapping::unwrap::<Wrapped>(&v, None).await };
     let unwrapped = client.library("unwrap", Some(wrapping_token), Doing::Login, call).await;
     unwrapped.map(|wrapped| SecretValue::new(wrapped.secret_id)).map_err(|fault| {
         if fault.reason == Reason::Unauthenticated {

@@ -203,6 +203,24 @@ impl VaultOrigin {
         }
     }
 
+    /// Reads or mints the value.
+    async fn mint(&self) -> Result<Issued, Fault> {
+        let (path, method, parameters) = self.path();
+        let located =
+            |fault: Fault| if fault.reason.is_store_wide() { fault } else { fault.at(&path) };
+        let (envelope, session) =
+            self.store.read(&path, method, &parameters).await.map_err(located)?;
+        let wall = self.store.clock.wall();
+        let mut issued =
+            answer::issued(&self.place, envelope, wall, &self.store.versions).map_err(located)?;
+        if let Lifetime::Leased { lease, ttl } = &issued.lifetime {
+            self.store.expect(&path, *ttl);
+            self.store.sessions.minted(Arc::clone(&lease.id), Arc::clone(&session));
+            issued.max_left = session.max_left(self.store.clock.now());
+        }
+        Ok(issued)
+    }
+
     async fn lease(
         &self,
         operation: &'static str,
@@ -236,24 +254,14 @@ impl VaultOrigin {
 #[async_trait]
 impl Origin for VaultOrigin {
     async fn fetch(&self) -> Result<Issued, Fault> {
-        let (path, method, parameters) = self.path();
-        let located =
-            |fault: Fault| if fault.reason.is_store_wide() { fault } else { fault.at(&path) };
-        let (envelope, session) =
-            self.store.read(&path, method, &parameters).await.map_err(located)?;
-        let wall = self.store.clock.wall();
-        let mut issued =
-            answer::issued(&self.place, envelope, wall, &self.store.versions).map_err(located)?;
-        if let Lifetime::Leased { lease, ttl } = &issued.lifetime {
-            self.store.expect(&path, *ttl);
-            self.store.sessions.minted(Arc::clone(&lease.id), Arc::clone(&session));
-            issued.max_left = session.max_left(self.store.clock.now());
-        }
-        Ok(issued)
+        // Boxed, so that those that wait for their turn are small.
+        let _turn = self.store.client.turn().await;
+        Box::pin(self.mint()).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Renewed, Fault> {
-        let envelope = self.lease("lease_renew", "sys/leases/renew", lease).await?;
+        let _turn = self.store.client.turn().await;
+        let envelope = Box::pin(self.lease("lease_renew", "sys/leases/renew", lease)).await?;
         Ok(Renewed {
             ttl: Duration::from_secs(envelope.lease_duration),
             renewable: envelope.renewable,
@@ -262,7 +270,8 @@ impl Origin for VaultOrigin {
     }
 
     async fn revoke(&self, lease: &Lease) -> Result<(), Fault> {
-        match self.lease("lease_revoke", "sys/leases/revoke", lease).await {
+        let _turn = self.store.client.turn().await;
+        match Box::pin(self.lease("lease_revoke", "sys/leases/revoke", lease)).await {
             Ok(_) => {}
             Err(fault) if fault.reason == Reason::LeaseLost => {}
             Err(fault) => return Err(fault),

@@ -17,7 +17,7 @@ use tokio::{
     sync::{Mutex, watch},
     time::sleep,
 };
-use vaultrs::token;
+use vaultrs::{client::VaultClient, token};
 use zeroize::Zeroizing;
 
 use super::{
@@ -269,7 +269,7 @@ impl Sessions {
         {
             return self.replace_in_time(&session).await;
         }
-        let call = async |v| token::renew_self(&v, None).await;
+        let call = |v: VaultClient| async move { token::renew_self(&v, None).await };
         match self.client.library("token_renew", Some(&session.token), Doing::Read, call).await {
             Ok(info) => {
                 let ttl = Duration::from_secs(info.lease_duration);
@@ -330,7 +330,7 @@ impl Sessions {
             return Ok(());
         }
         let Some(session) = self.current.swap(None) else { return Ok(()) };
-        let call = async |v| token::revoke_self(&v).await;
+        let call = |v: VaultClient| async move { token::revoke_self(&v).await };
         self.client.library("token_revoke", Some(&session.token), Doing::Read, call).await
     }
 
