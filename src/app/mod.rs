@@ -5,6 +5,8 @@ pub mod clock;
 mod dev;
 mod dev_vault;
 mod doors;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod running;
 mod saving;
 mod stores;

@@ -22,6 +22,7 @@ use crate::{
         directory::Directory,
         dotenv::Dotenv,
         memory::{LeaseTerms, Memory},
+        sealed::SealedFile,
         vault::{SetupError, VaultStore},
     },
     telemetry::{
@@ -123,6 +124,9 @@ fn origin(
         SecretOrigin::Dotenv { file, fields } => Arc::new(Dotenv::new(file, fields, versions)),
         SecretOrigin::Directory { directory, fields } => {
             Arc::new(Directory::new(directory, fields, versions))
+        }
+        SecretOrigin::Sealed { file, key, place } => {
+            Arc::new(SealedFile::new(file, key).origin(place, (None, None)))
         }
         SecretOrigin::Memory { fields, ttl, max_ttl } => {
             let terms = ttl.map(|ttl| LeaseTerms { ttl, max_ttl });

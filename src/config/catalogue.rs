@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use super::Credential;
 use crate::domain::life::Terms;
 
 /// One secret of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Secret {
     /// The category, such as `database`.
     pub category: String,
@@ -16,7 +17,7 @@ pub struct Secret {
 }
 
 /// Where a secret comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum SecretOrigin {
     /// Vault.
     Vault(VaultPath),
@@ -33,6 +34,15 @@ pub enum SecretOrigin {
         directory: PathBuf,
         /// The file to read for each field of the secret.
         fields: BTreeMap<String, String>,
+    },
+    /// A place in an encrypted file.
+    Sealed {
+        /// The file.
+        file: PathBuf,
+        /// The age identity that opens it.
+        key: Credential,
+        /// The place.
+        place: String,
     },
     /// Generated values with leases, for development.
     Memory {

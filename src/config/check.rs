@@ -128,15 +128,8 @@ impl Check<'_> {
         let key = Key::of("state");
         let path = self.path(&key.name("path"), state.path, "[state]");
         let secret = self.credential(&key, "key", (state.key_file, state.key_env), "[state]");
-        if let (Some(path), Some(Credential::File(file))) = (&path, &secret)
-            && lies_below(file, path.parent().unwrap_or(Path::new("")))
-        {
-            self.wrong(
-                key.name("key_file"),
-                "a key in the directory of the file that it encrypts",
-                "expected a file on another volume, such as a mounted secret",
-            );
-            return None;
+        if let (Some(path), Some(Credential::File(file))) = (&path, &secret) {
+            self.apart(key.name("key_file"), file, path)?;
         }
         Some(Some(StateFile { path: path?, key: secret? }))
     }
@@ -156,6 +149,19 @@ impl Check<'_> {
             raw::LogFormat::Json => LogFormat::Json,
         };
         Some(Telemetry { log_filter, log_format, http: http.map(|Address(http)| http) })
+    }
+
+    /// Refuses a key in the directory of what it encrypts.
+    fn apart(&mut self, place: Key, key: &Path, file: &Path) -> Option<()> {
+        if !lies_below(key, file.parent().unwrap_or(Path::new(""))) {
+            return Some(());
+        }
+        self.wrong(
+            place,
+            "a key in the directory of the file that it encrypts",
+            "expected a file on another volume, such as a mounted secret",
+        );
+        None
     }
 
     pub(super) fn wrong(

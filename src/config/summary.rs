@@ -53,6 +53,7 @@ impl SecretOrigin {
             Self::Vault(_) => "vault",
             Self::Dotenv { .. } => "dotenv",
             Self::Directory { .. } => "directory",
+            Self::Sealed { .. } => "sealed",
             Self::Memory { .. } => "memory",
         }
     }

@@ -86,6 +86,16 @@ impl Postgres {
 
     /// Runs statements as the superuser.
     pub async fn execute(&self, sql: &str) {
+        self.superuser().await.batch_execute(sql).await.expect("the statement");
+    }
+
+    /// Whether a role may log in at all.
+    pub async fn can_log_in(&self, role: &str) -> bool {
+        let sql = format!("SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'");
+        self.superuser().await.query_one(&sql, &[]).await.expect("a role").get(0)
+    }
+
+    async fn superuser(&self) -> tokio_postgres::Client {
         let mut config = tokio_postgres::Config::new();
         config
             .host("127.0.0.1")
@@ -95,20 +105,12 @@ impl Postgres {
             .dbname("postgres");
         let (client, connection) = config.connect(NoTls).await.expect("a login");
         tokio::spawn(connection);
-        client.batch_execute(sql).await.expect("the statement");
+        client
     }
 
     /// The users that Vault made and has not dropped.
     pub async fn leased_users(&self) -> Vec<String> {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(self.port)
-            .user("postgres")
-            .password(PASSWORD)
-            .dbname("postgres");
-        let (client, connection) = config.connect(NoTls).await.expect("a login");
-        tokio::spawn(connection);
+        let client = self.superuser().await;
         let rows =
             client.query("SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'v-%'", &[]).await;
         rows.expect("the users").iter().map(|row| row.get(0)).collect()

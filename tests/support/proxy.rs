@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 /// What happens to a request.
@@ -28,10 +29,40 @@ pub enum Fault {
     Status(&'static str, u16),
 }
 
+/// Where a request is held for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Vault does not see it.
+    Before,
+    /// Vault has done it; its caller does not learn of it.
+    After,
+}
+
 struct Shared {
     upstream: u16,
     fault: Mutex<Fault>,
     seen: Mutex<Vec<(String, String)>>,
+    /// How many requests that write go through before one is held.
+    hold: Mutex<Option<(usize, Hold)>>,
+    held: Notify,
+}
+
+impl Shared {
+    /// Whether the request is the one to be held here.
+    fn holds(&self, line: &str, place: Hold) -> bool {
+        let mut hold = self.hold.lock().expect("the hold");
+        let Some((left, wanted)) = hold.as_mut() else { return false };
+        if *wanted != place || line.starts_with("GET ") {
+            return false;
+        }
+        if *left > 0 {
+            *left -= 1;
+            return false;
+        }
+        *hold = None;
+        self.held.notify_one();
+        true
+    }
 }
 
 #[derive(Clone)]
@@ -45,8 +76,13 @@ impl Proxy {
     pub async fn start(upstream: u16) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let port = socket.local_addr().expect("its address").port();
-        let shared =
-            Arc::new(Shared { upstream, fault: Mutex::new(Fault::Pass), seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            fault: Mutex::new(Fault::Pass),
+            seen: Mutex::default(),
+            hold: Mutex::default(),
+            held: Notify::new(),
+        });
         let proxy = Self { shared: Arc::clone(&shared), port };
         tokio::spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
@@ -63,6 +99,21 @@ impl Proxy {
     /// How requests are treated from now on.
     pub fn set(&self, fault: Fault) {
         *self.shared.fault.lock().expect("the fault") = fault;
+    }
+
+    /// Holds a request that writes, after `left` others went through.
+    pub fn hold(&self, left: usize, place: Hold) {
+        *self.shared.hold.lock().expect("the hold") = Some((left, place));
+    }
+
+    /// Resolves when the request is held.
+    pub async fn held(&self) {
+        self.shared.held.notified().await;
+    }
+
+    /// Holds nothing from now on.
+    pub fn let_go(&self) {
+        *self.shared.hold.lock().expect("the hold") = None;
     }
 
     /// The calls by path since the last time this was asked.
@@ -88,6 +139,9 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     shared.seen.lock().expect("the calls").push((line.clone(), head.clone()));
     let fault = shared.fault.lock().expect("the fault").clone();
     let mut limit = usize::MAX;
+    if shared.holds(&line, Hold::Before) {
+        std::future::pending::<()>().await;
+    }
     match fault {
         Fault::Pass => {}
         Fault::Refuse => return,
@@ -134,6 +188,9 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     }
     let mut answer = Vec::new();
     let _ = server.read_to_end(&mut answer).await;
+    if shared.holds(&line, Hold::After) {
+        std::future::pending::<()>().await;
+    }
     answer.truncate(limit);
     let _ = client.write_all(&answer).await;
 }

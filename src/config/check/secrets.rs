@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Check, Key, raw};
 use crate::{
-    config::{Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath},
+    config::{Credential, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath},
     domain::{
         life::Terms,
         secret::{SINGLE_FIELD, SecretName},
@@ -16,16 +16,18 @@ const MAX_SECRETS: usize = 10_000;
 /// Fields of one secret.
 const MAX_FIELDS: usize = 100;
 
-const STORE_KEYS: [(&str, &[&str]); 14] = [
+const STORE_KEYS: [(&str, &[&str]); 16] = [
     ("engine", &["vault"]),
     ("mount", &["vault"]),
-    ("path", &["vault"]),
+    ("path", &["vault", "sealed"]),
     ("role", &["vault"]),
     ("static_role", &["vault"]),
     ("method", &["vault"]),
     ("parameters", &["vault"]),
     ("fields", &["vault", "dotenv", "directory"]),
-    ("file", &["dotenv"]),
+    ("file", &["dotenv", "sealed"]),
+    ("key_file", &["sealed"]),
+    ("key_env", &["sealed"]),
     ("directory", &["directory"]),
     ("key", &["dotenv", "directory"]),
     ("generate", &["memory"]),
@@ -94,6 +96,7 @@ impl Check<'_> {
             raw::Store::Vault => "vault",
             raw::Store::Dotenv => "dotenv",
             raw::Store::Directory => "directory",
+            raw::Store::Sealed => "sealed",
             raw::Store::Memory => "memory",
         };
         self.only(key, choice, &STORE_KEYS);
@@ -110,6 +113,19 @@ impl Check<'_> {
                 let fields = self.fields(key, name, secret.fields, secret.key);
                 self.file_names(key, &fields);
                 directory.map(|directory| SecretOrigin::Directory { directory, fields })
+            }
+            raw::Store::Sealed => {
+                let by = "store = \"sealed\"";
+                let file = self.path(&key.name("file"), secret.file, by);
+                let credential = self.credential(key, "key", (secret.key_file, secret.key_env), by);
+                let place = secret.path.unwrap_or_else(|| name.to_owned());
+                if let (Some(file), Some(Credential::File(credential))) = (&file, &credential) {
+                    self.apart(key.name("key_file"), credential, file);
+                }
+                match (file, credential) {
+                    (Some(file), Some(key)) => Some(SecretOrigin::Sealed { file, key, place }),
+                    _ => None,
+                }
             }
             raw::Store::Memory => self.memory(key, secret),
         };

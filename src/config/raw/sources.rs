@@ -100,6 +100,7 @@ pub struct Secret {
     /// `vault` with `kv1`, `kv2` or `database`: the engine's mount; `secret` or `database` when absent.
     pub mount: Option<String>,
     /// `vault` with `kv1` or `kv2`: the path below the mount. With `generic`: the whole path, such as `aws/creds/app`.
+    /// `sealed`: the place in the file; the secret's name when absent.
     pub path: Option<String>,
     /// `vault` with `database`: the dynamic role that mints leased credentials.
     pub role: Option<String>,
@@ -112,8 +113,12 @@ pub struct Secret {
     /// The secret's fields and where each is read: a key of Vault's answer (all as they are when empty), a key of the
     /// `.env` file, or a file of the directory.
     pub fields: BTreeMap<String, String>,
-    /// `dotenv`: the `.env` file.
+    /// `dotenv`: the `.env` file. `sealed`: the encrypted file.
     pub file: Option<PathBuf>,
+    /// `sealed`: the file of the age identity that opens it; must not lie in the directory of `file`.
+    pub key_file: Option<PathBuf>,
+    /// `sealed`: the variable that holds the age identity, in place of `key_file`.
+    pub key_env: Option<String>,
     /// `directory`: a directory with one file for each value: Docker secrets or a mounted Kubernetes Secret.
     pub directory: Option<PathBuf>,
     /// `dotenv` and `directory`: the one key or file to read as the field `value`, in place of `fields`; the
@@ -152,6 +157,8 @@ pub enum Store {
     Dotenv,
     /// A directory of files.
     Directory,
+    /// An encrypted file, for emergencies and for machines without a secrets manager.
+    Sealed,
     /// Generated values, for development.
     Memory,
 }

@@ -10,7 +10,7 @@ mod written;
 use std::{
     fs,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -34,25 +34,27 @@ use crate::{
 /// No file of secrets comes near it.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// One encrypted file of secrets.
+/// One encrypted file of secrets. Its key is read anew at each access.
 pub struct SealedFile {
     path: PathBuf,
-    key: Key,
+    key: Credential,
 }
 
 impl SealedFile {
     /// The file at this path, which need not exist yet.
-    ///
-    /// # Errors
-    /// When the key can't be read, or lies beside the file.
-    pub fn open(path: &Path, key: &Credential) -> Result<Arc<Self>, SealError> {
-        if let Credential::File(key) = key {
-            refuse_beside(key, path)?;
-        }
-        Ok(Arc::new(Self { path: path.to_owned(), key: Key::read(key)? }))
+    pub fn new(path: PathBuf, key: Credential) -> Arc<Self> {
+        Arc::new(Self { path, key })
     }
 
-    fn load(&self) -> Result<Content, Fault> {
+    fn key(&self) -> Result<Key, Fault> {
+        let fault = |error: SealError| Fault::new(Reason::Invalid, error.what);
+        if let Credential::File(key) = &self.key {
+            refuse_beside(key, &self.path).map_err(fault)?;
+        }
+        Key::read(&self.key).map_err(fault)
+    }
+
+    fn load(&self, key: &Key) -> Result<Content, Fault> {
         let file = match fs::File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
@@ -67,7 +69,7 @@ impl SealedFile {
                 format!("{} is torn, altered or sealed for another key", self.path.display());
             Fault::new(Reason::Invalid, detail)
         };
-        let plain = self.key.open(&sealed).ok_or_else(untrusted)?;
+        let plain = key.open(&sealed).ok_or_else(untrusted)?;
         serde_json::from_slice(&plain).map_err(|_| untrusted())
     }
 
@@ -101,7 +103,7 @@ impl Origin for Sealed {
         let (file, place) = (Arc::clone(&self.file), Arc::clone(&self.place));
         let (environment, colour) = self.deployment.clone();
         off_the_loop(move || {
-            let content = file.load()?;
+            let content = file.load(&file.key()?)?;
             let missing = || {
                 let detail = format!("{} holds no version of {place}", file.path.display());
                 Fault::new(Reason::NotFound, detail)

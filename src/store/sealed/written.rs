@@ -29,10 +29,10 @@ impl SealedFile {
             .map_err(|error| self.failed("locking", &error))?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|error| self.failed("locking", &error.into()))?;
-        let mut content = self.load()?;
+        let key = self.key()?;
+        let mut content = self.load(&key)?;
         let result = change(&mut content)?;
-        let written = self
-            .key
+        let written = key
             .seal(|plain| serde_json::to_writer(plain, &content).map_err(Into::into))
             .and_then(|sealed| replace(&self.path, &sealed));
         written.map_err(|error| self.failed("writing", &error))?;
@@ -58,7 +58,7 @@ impl SealedVersions {
     ) -> Result<T, Fault> {
         let (file, place) = (Arc::clone(&self.file), self.place.clone());
         off_the_loop(move || {
-            let content = file.load()?;
+            let content = file.load(&file.key()?)?;
             let nothing = super::content::Kept::default();
             look(content.secrets.get(&place).unwrap_or(&nothing)).ok_or_else(|| {
                 Fault::new(Reason::NotFound, format!("there is no such version of {place}"))
@@ -134,7 +134,7 @@ impl Versions for SealedVersions {
 #[async_trait]
 impl Journal for SealedFile {
     async fn load(&self, secret: &SecretName) -> Result<(Book, Stamp), Fault> {
-        let content = Self::load(self)?;
+        let content = Self::load(self, &self.key()?)?;
         let Some((text, stamp)) = content.books.get(secret.as_str()) else {
             return Ok((Book::default(), Stamp(0)));
         };

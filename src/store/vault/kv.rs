@@ -50,6 +50,17 @@ impl VaultStore {
         answer.map(|(envelope, _)| envelope).map_err(located)
     }
 
+    /// The name that Vault knows the holder of our token by, such as `userpass-ann`.
+    ///
+    /// # Errors
+    /// When Vault can't be asked.
+    pub async fn identity(&self) -> Result<String, Fault> {
+        let answer =
+            self.request("token_lookup", Method::GET, "auth/token/lookup-self", &[], None).await?;
+        let name = answer.data.as_ref().and_then(|data| data.get("display_name")?.as_str());
+        Ok(name.unwrap_or("unnamed").to_owned())
+    }
+
     /// The versions of a path of a key-value engine of version 2.
     pub fn versions(self: &Arc<Self>, mount: &str, path: &str) -> KvVersions {
         KvVersions {

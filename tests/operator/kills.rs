@@ -1,0 +1,105 @@
+//! A rotation whose process is killed, before and after each of its writes to Vault, goes on at the
+//! next command and ends with exactly one working credential.
+
+use serde_json::Value;
+
+use super::{
+    rig::Rig,
+    support::proxy::{Hold, Proxy},
+};
+
+/// Kills a rotation at each write in turn. `check` looks at what is left.
+async fn kill_everywhere(secret: &str, check: impl AsyncFn(&Rig, &str)) {
+    let rig = Rig::start().await;
+    let proxy = Proxy::start(rig.vault.port()).await;
+    rig.configure(&proxy.address(), "");
+    let mut places = 0;
+    for place in [Hold::Before, Hold::After] {
+        for n in 0.. {
+            let at = format!("{secret}, {place:?} write {n}");
+            proxy.hold(n, place);
+            let mut child = rig.spawn(&["rotate", secret, "--wait", "--json"]);
+            let cut = tokio::select! {
+                () = proxy.held() => true,
+                status = child.wait() => {
+                    assert!(status.unwrap().success(), "{at}");
+                    false
+                }
+            };
+            proxy.let_go();
+            if cut {
+                child.kill().await.unwrap();
+                // As a person would: the same command again, which joins what is under way.
+                let ended = rig.run(&["rotate", secret, "--wait", "--json"]).await;
+                assert_eq!(ended.code, 0, "{at}: {ended:?}");
+            }
+            let history = rig.succeed(&["history", secret, "--json"]).await;
+            let last: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
+            assert_eq!(last["standing"], "succeeded", "{at}: {last}");
+            check(&rig, &at).await;
+            if !cut {
+                places += n;
+                break;
+            }
+        }
+    }
+    assert!(places > 40, "{places} places");
+}
+
+async fn text(rig: &Rig, path: &str, field: &str) -> String {
+    rig.current(path).await[field].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn of_postgres_users_that_take_turns() {
+    kill_everywhere("POSTGRES_PASSWORD", async |rig, at| {
+        let user = text(rig, "shop/postgres", "username").await;
+        let password = text(rig, "shop/postgres", "password").await;
+        let role = rig.postgres.login(&user, &password).await;
+        assert_eq!(role.ok().as_deref(), Some("shop_owner"), "{at}");
+        let other = if user == "shop_a" { "shop_b" } else { "shop_a" };
+        let can_log_in = rig.postgres.can_log_in(other).await;
+        assert!(!can_log_in, "{at}: {other} can still log in");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_one_postgres_user() {
+    kill_everywhere("LEGACY_PASSWORD", async |rig, at| {
+        let password = text(rig, "shop/legacy", "password").await;
+        assert!(rig.postgres.login("legacy", &password).await.is_ok(), "{at}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_redis_user() {
+    kill_everywhere("REDIS_PASSWORD", async |rig, at| {
+        let password = text(rig, "shop/redis", "password").await;
+        assert!(rig.redis.login("cache", &password).await.is_ok(), "{at}");
+        assert_eq!(rig.redis.passwords("cache").await, 1, "{at}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_signing_secret() {
+    kill_everywhere("JWT_SECRET", async |rig, at| {
+        assert!(text(rig, "shop/jwt", "value").await.len() >= 32, "{at}");
+        assert_ne!(
+            text(rig, "shop/jwt", "value").await,
+            text(rig, "shop/jwt", "next").await,
+            "{at}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_an_api_key() {
+    kill_everywhere("API_KEY_MASTER", async |rig, at| {
+        assert!(text(rig, "shop/api-key", "value").await.starts_with("sbk_"), "{at}");
+    })
+    .await;
+}

@@ -1,0 +1,16 @@
+//! `secret-operator` as a process, on a real Vault, PostgreSQL and Redis.
+
+#![cfg(feature = "operator")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod commands;
+mod kills;
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;

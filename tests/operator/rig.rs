@@ -1,0 +1,203 @@
+//! A Vault with a catalogue of secrets, their targets, and the operator.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::support::{
+    postgres::{self, Postgres},
+    redis::{self, Redis},
+    vault::Vault,
+};
+
+/// What the operator needs in Vault: the journal, the values and their labels.
+pub const POLICY: &str = r#"
+path "secret/*" { capabilities = ["create", "read", "update", "delete", "patch"] }
+path "database/rotate-role/*" { capabilities = ["update"] }
+path "database/static-creds/*" { capabilities = ["read"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+"#;
+
+pub struct Rig {
+    pub vault: Vault,
+    pub postgres: Postgres,
+    pub redis: Redis,
+    pub directory: TempDir,
+    token: String,
+}
+
+/// How a command of the operator ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let (vault, postgres, redis) =
+            tokio::join!(Vault::start(), Postgres::start(), Redis::start());
+        vault
+            .write("sys/mounts/secret", json!({ "type": "kv", "options": { "version": "2" } }))
+            .await;
+        vault.write("sys/policies/acl/operator", json!({ "policy": POLICY })).await;
+        let token = vault
+            .write("auth/token/create", json!({ "policies": ["operator"], "ttl": "8h" }))
+            .await;
+        let token = token["auth"]["client_token"].as_str().unwrap().to_owned();
+        postgres
+            .execute(
+                "CREATE ROLE shop_owner NOLOGIN;\
+                 CREATE ROLE shop_a LOGIN PASSWORD 'first-a' IN ROLE shop_owner;\
+                 CREATE ROLE shop_b NOLOGIN IN ROLE shop_owner;\
+                 ALTER ROLE shop_a SET role = 'shop_owner';\
+                 ALTER ROLE shop_b SET role = 'shop_owner';\
+                 CREATE TABLE orders (id int); ALTER TABLE orders OWNER TO shop_owner;\
+                 CREATE ROLE legacy LOGIN PASSWORD 'first-legacy';\
+                 CREATE ROLE rotator LOGIN SUPERUSER PASSWORD 'rotator-password';",
+            )
+            .await;
+        let rig = Self { vault, postgres, redis, directory: tempfile::tempdir().unwrap(), token };
+        rig.redis.acl_user("cache", "first-cache").await;
+        rig.put("shop/postgres", json!({ "username": "shop_a", "password": "first-a" })).await;
+        rig.put("shop/legacy", json!({ "username": "legacy", "password": "first-legacy" })).await;
+        rig.put("shop/redis", json!({ "username": "cache", "password": "first-cache" })).await;
+        rig.put("shop/api-key", json!({ "value": "sbk_first" })).await;
+        rig
+    }
+
+    pub async fn put(&self, path: &str, data: Value) {
+        self.vault.write(&format!("secret/data/{path}"), json!({ "data": data })).await;
+    }
+
+    /// The value that the label `current` names, or the latest one.
+    pub async fn current(&self, path: &str) -> Value {
+        let labels = self.labels(path).await;
+        let version = labels["current"].as_str().unwrap_or("0").to_owned();
+        let (status, answer) =
+            self.vault.request("GET", &format!("secret/data/{path}?version={version}"), None).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer["data"]["data"].clone()
+    }
+
+    pub async fn labels(&self, path: &str) -> Value {
+        let (_, answer) = self.vault.request("GET", &format!("secret/metadata/{path}"), None).await;
+        answer["data"]["custom_metadata"].clone()
+    }
+
+    /// Writes the configuration for a Vault at this address, with sections of the test's own.
+    pub fn configure(&self, vault: &str, more: &str) {
+        let text = CONFIG
+            .replace("VAULT", vault)
+            .replace("DIR", &self.directory.path().display().to_string())
+            .replace("PG_PORT", &self.postgres.port.to_string())
+            .replace("REDIS_PORT", &self.redis.port.to_string());
+        std::fs::write(self.directory.path().join("operator.toml"), text + more).unwrap();
+    }
+
+    /// Starts a command of the operator.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_secret-operator"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.directory.path().join("operator.toml"))
+            .env("VAULT_TOKEN", &self.token)
+            .env("PG_ROTATOR", "rotator-password")
+            .env("REDIS_ADMIN", redis::PASSWORD)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs a command of the operator to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ended {
+        let output = self.spawn(arguments).wait_with_output().await.unwrap();
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    pub async fn succeed(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments).await;
+        assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
+        ended.out
+    }
+}
+
+/// The superuser's password is not in it: the operator has a login of its own.
+const CONFIG: &str = r#"
+[vault]
+address = "VAULT"
+auth = { method = "token", token_env = "VAULT_TOKEN" }
+timeout = "5s"
+budget = { calls_per_minute = 100000, burst = 10000, probe_min = "100ms", probe_max = "200ms" }
+
+[engine]
+claim = "1s"
+
+[defaults]
+environments = ["staging", "production"]
+canaries = ["green"]
+overlap = "1s"
+settle = "0s"
+retry_min = "100ms"
+retry_max = "1s"
+
+[records]
+directory = "DIR/records"
+
+[secrets.POSTGRES_PASSWORD]
+category = "database"
+tier = "monthly"
+path = "shop/postgres"
+[secrets.POSTGRES_PASSWORD.rotate.postgres]
+server = { address = "127.0.0.1:PG_PORT", tls = "disable" }
+database = "postgres"
+users = ["shop_a", "shop_b"]
+owner = "shop_owner"
+query = "SELECT id FROM orders LIMIT 1"
+login = { username = "rotator", password_env = "PG_ROTATOR" }
+
+[secrets.LEGACY_PASSWORD]
+category = "database"
+tier = "never"
+path = "shop/legacy"
+[secrets.LEGACY_PASSWORD.rotate.postgres]
+server = { address = "127.0.0.1:PG_PORT", tls = "disable" }
+database = "postgres"
+user = "legacy"
+login = { username = "rotator", password_env = "PG_ROTATOR" }
+
+[secrets.REDIS_PASSWORD]
+category = "database"
+tier = "quarterly"
+path = "shop/redis"
+[secrets.REDIS_PASSWORD.rotate.redis]
+server = { address = "127.0.0.1:REDIS_PORT", tls = "disable" }
+user = "cache"
+login = { username = "default", password_env = "REDIS_ADMIN" }
+
+[secrets.JWT_SECRET]
+category = "application"
+tier = "monthly"
+path = "shop/jwt"
+rotate.jwt = { max_token_ttl = "0s", max_verifier_cache = "0s", clock_skew = "0s" }
+
+[secrets.API_KEY_MASTER]
+category = "application"
+tier = "monthly"
+path = "shop/api-key"
+rotate.api_key = { prefix = "sbk_" }
+"#;
+
+/// The superuser of `PostgreSQL`, for what tests look at.
+pub const SUPERUSER: &str = postgres::PASSWORD;
