@@ -9,10 +9,11 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
+    ("random", &["domain"]),
     ("broker", &["domain"]),
     ("identity", &["domain"]),
     ("config", &["domain", "files"]),
@@ -20,7 +21,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("state", &["broker", "config", "domain"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
-    ("store", &["broker", "config", "domain", "files"]),
+    ("rotation", &["broker", "config", "domain", "random", "tls"]),
+    ("store", &["broker", "config", "domain", "files", "random", "rotation"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "tls"]),
     ("cli", &["config", "domain"]),
     (
@@ -34,6 +36,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "files",
             "identity",
             "lockdown",
+            "random",
+            "rotation",
             "server",
             "state",
             "store",

@@ -3,5 +3,6 @@
 //!
 //! Everything outside is behind the ports of [`ports`]; [`rotators`] know one kind of target each.
 
+pub mod generate;
 pub mod ports;
 pub mod rotators;
