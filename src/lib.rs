@@ -14,6 +14,7 @@ pub mod domain;
 pub mod files;
 pub mod identity;
 pub mod lockdown;
+pub mod random;
 #[cfg(feature = "operator")]
 pub mod report;
 #[cfg(feature = "operator")]

@@ -9,13 +9,14 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
+    ("random", &["domain"]),
     ("broker", &["domain"]),
     ("identity", &["domain"]),
-    ("rotation", &["broker", "config", "domain"]),
+    ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
@@ -23,7 +24,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("state", &["broker", "config", "domain", "sealing"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
-    ("store", &["broker", "config", "domain", "files", "rotation", "sealing"]),
+    ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
     ("cli", &["config", "domain"]),
     ("commands", &["cli", "config", "domain", "report", "rotation"]),
@@ -39,6 +40,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "files",
             "identity",
             "lockdown",
+            "random",
             "report",
             "rotation",
             "sealing",

@@ -96,6 +96,7 @@ mod tests {
             environments: vec!["production".into()],
             canaries: Vec::new(),
             overlapping: true,
+            held: false,
             soak: Duration::ZERO,
             overlap: Duration::from_hours(1),
             settle: Duration::ZERO,

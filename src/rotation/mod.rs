@@ -4,6 +4,7 @@
 //! Everything outside is behind the ports of [`ports`]; [`rotators`] know one kind of target each.
 
 pub mod engine;
+pub mod generate;
 pub mod ports;
 pub mod rotators;
 pub mod service;

@@ -73,6 +73,15 @@ pub enum Generated {
     },
     /// A person has to make it and hand it over, as this text describes.
     HandOver(String),
+    /// The target makes it when it is applied, and keeps it: nothing is stored and no label is
+    /// moved, and readers have it from the target. [`Rotator::held`] tells what the target holds;
+    /// the engine gives that wherever it gives a stored value otherwise. Such a target accepts one
+    /// value at a time and never goes back to an earlier one: a failure is retried or parked.
+    InPlace {
+        /// What tells the value that is there from the one to come, such as the time of the last
+        /// change, so that applying twice changes it once; never a value.
+        facts: BTreeMap<String, String>,
+    },
 }
 
 /// The values that a target is to be turned over between.
@@ -127,6 +136,15 @@ pub trait Rotator: Send + Sync {
     /// # Errors
     /// When the target is needed for it and can't be asked.
     async fn generate(&self, current: Option<&Fields>) -> Result<Generated, TargetError>;
+
+    /// The value that a target which makes and keeps it itself holds now
+    /// ([`Generated::InPlace`]); without fields where nobody but the target may know it.
+    ///
+    /// # Errors
+    /// When the target can't be asked, or does not keep values.
+    async fn held(&self) -> Result<Fields, TargetError> {
+        Err(TargetError::fault(Reason::Invalid, "this target keeps no value itself"))
+    }
 
     /// Checks a value that a person supplied, before it is stored.
     ///
@@ -404,4 +422,45 @@ pub trait Leadership: Send + Sync {
 
     /// Leaves the lead to whoever comes next.
     async fn release(&self) -> Result<(), Fault>;
+}
+
+/// What a call to Vault is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiMethod {
+    /// Reads.
+    Get,
+    /// Writes, or has something done.
+    Post,
+}
+
+/// Vault's answer to a call.
+#[derive(Default)]
+pub struct ApiAnswer {
+    /// The data, which may hold values; null when there is none.
+    pub data: serde_json::Value,
+    /// The lease of what was minted.
+    pub lease: Option<Arc<str>>,
+}
+
+impl fmt::Debug for ApiAnswer {
+    /// Nothing of the data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiAnswer").finish_non_exhaustive()
+    }
+}
+
+/// Vault's API, for targets that are Vault's own: logged in, and within its budget of calls.
+#[async_trait]
+pub trait VaultApi: Send + Sync {
+    /// Calls a path below `/v1/`, with a body for [`ApiMethod::Post`]. A call that is dropped may
+    /// have been carried out.
+    ///
+    /// # Errors
+    /// What Vault's refusal means; never what it says.
+    async fn call(
+        &self,
+        method: ApiMethod,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<ApiAnswer, Fault>;
 }

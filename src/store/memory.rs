@@ -10,11 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use super::version::no_randomness;
 use crate::{
     broker::ports::{Clock, Origin},
     config::Generator,
@@ -24,9 +22,9 @@ use crate::{
         secret::{Fields, SecretValue, Version},
         time::Moment,
     },
+    random::push_characters,
 };
 
-const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Random characters of a version or a lease's name: 130 bits.
 const NAME_LENGTH: usize = 22;
 
@@ -125,7 +123,7 @@ impl Memory {
                 Generator::Random { prefix, length } => {
                     let mut value = Zeroizing::new(Vec::with_capacity(prefix.len() + length));
                     value.extend_from_slice(prefix.as_bytes());
-                    push_random(&mut value, *length)?;
+                    push_characters(&mut value, *length)?;
                     SecretValue::new(value.as_slice())
                 }
             };
@@ -169,38 +167,6 @@ impl Origin for Memory {
 
 fn random_name() -> Result<Arc<str>, Fault> {
     let mut name = Vec::with_capacity(NAME_LENGTH);
-    push_random(&mut name, NAME_LENGTH)?;
+    push_characters(&mut name, NAME_LENGTH)?;
     Ok(Arc::from(String::from_utf8_lossy(&name)))
-}
-
-/// Adds characters of the alphabet, each as likely as any other.
-fn push_random(text: &mut Vec<u8>, length: usize) -> Result<(), Fault> {
-    // The bytes above the last whole multiple of the alphabet would favour its first characters.
-    const FAIR: u8 = 248;
-    let wanted = text.len() + length;
-    let mut bytes = Zeroizing::new([0_u8; 64]);
-    while text.len() < wanted {
-        rand::fill(bytes.as_mut()).map_err(|_| no_randomness())?;
-        let fair = bytes.iter().filter(|&&byte| byte < FAIR);
-        let characters = fair.filter_map(|&byte| ALPHABET.get(usize::from(byte) % ALPHABET.len()));
-        let room = wanted - text.len();
-        text.extend(characters.take(room));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_character_is_as_likely_as_any_other() {
-        let mut text = Vec::new();
-        push_random(&mut text, 62_000).unwrap();
-        assert_eq!(text.len(), 62_000);
-        for character in ALPHABET {
-            let count = text.split(|c| c == character).count() - 1;
-            assert!((800..1200).contains(&count), "{}: {count}", char::from(*character));
-        }
-    }
 }

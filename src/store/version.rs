@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::{
-    hmac::{self, HMAC_SHA256},
-    rand,
-};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use zeroize::Zeroizing;
 
-use crate::domain::{
-    fault::{Fault, Reason},
-    secret::{Fields, SecretValue, Version},
+use crate::{
+    domain::{
+        fault::Fault,
+        secret::{Fields, SecretValue, Version},
+    },
+    random,
 };
 
 const KEY_BYTES: usize = 32;
@@ -30,7 +30,7 @@ impl VersionKey {
     /// When the system gives no random bytes.
     pub fn generate() -> Result<Self, Fault> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        rand::fill(bytes.as_mut()).map_err(|_| no_randomness())?;
+        random::fill(bytes.as_mut())?;
         Ok(Self(SecretValue::new(bytes.as_slice())))
     }
 
@@ -63,10 +63,6 @@ impl VersionKey {
         let text = tag.as_ref().iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}"));
         Version(Arc::from(text.collect::<String>()))
     }
-}
-
-pub(super) fn no_randomness() -> Fault {
-    Fault::new(Reason::Failed, "the system gave no random bytes")
 }
 
 #[cfg(test)]

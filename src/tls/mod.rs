@@ -5,6 +5,8 @@
 //! only, client certificates always.
 
 pub mod authority;
+#[cfg(feature = "operator")]
+pub mod client;
 pub mod files;
 pub mod pki;
 

@@ -1,9 +1,11 @@
 //! Builds the engine that a configuration describes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+
+use super::targets;
 
 use crate::{
     app::{
@@ -13,11 +15,16 @@ use crate::{
     },
     broker::ports::Clock,
     config::operator::{OperatorConfig, Rotated},
-    domain::rotation::RotationId,
+    domain::{
+        fault::{Fault, Reason},
+        labels::Labels,
+        rotation::RotationId,
+        secret::Fields,
+    },
     report::Directory,
     rotation::{
         engine::{self, Catalogue, Engine, Limits, Managed},
-        ports::{Adoption, Journal, Readers, Records},
+        ports::{Adoption, Alert, Alerts, Journal, Readers, Records, Urgency, Versions},
     },
     store::{VersionKey, vault::VaultStore},
     telemetry::Metrics,
@@ -56,9 +63,10 @@ impl Composed {
         };
         let mut catalogue = Catalogue::new();
         for (name, rotated) in config.secrets {
-            catalogue.insert(name, managed(rotated, &vault)?);
+            catalogue.insert(name, managed(rotated, &vault));
         }
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
+        let alerts: Arc<dyn Alerts> = Arc::new(Logged);
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
@@ -66,12 +74,17 @@ impl Composed {
     }
 }
 
-fn managed(rotated: Rotated, vault: &Arc<VaultStore>) -> Result<Managed, StartError> {
+fn managed(rotated: Rotated, vault: &Arc<VaultStore>) -> Managed {
     let Rotated { category, tier, schedule, pair, place, mut terms, target } = rotated;
-    let rotator = rotator(target, vault)?;
+    let held = targets::held(&target);
+    let rotator = targets::rotator(target, vault);
     terms.overlapping = rotator.is_overlapping();
-    let versions = Arc::new(vault.versions(&place.mount, &place.path));
-    Ok(Managed {
+    terms.held = held.is_some();
+    let versions: Arc<dyn Versions> = match (place, held) {
+        (Some(place), _) => Arc::new(vault.versions(&place.mount, &place.path)),
+        (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
+    };
+    Managed {
         category,
         tier,
         schedule,
@@ -81,7 +94,61 @@ fn managed(rotated: Rotated, vault: &Arc<VaultStore>) -> Result<Managed, StartEr
         rotator,
         validators: Vec::new(),
         checks: Vec::new(),
-    })
+    }
+}
+
+/// The place of a secret whose target keeps it itself: there are no versions and no labels.
+struct Elsewhere(String);
+
+#[async_trait]
+impl Versions for Elsewhere {
+    fn place(&self) -> &str {
+        &self.0
+    }
+
+    async fn latest(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
+    async fn read(&self, _: u64) -> Result<Arc<Fields>, Fault> {
+        Err(not_here())
+    }
+
+    async fn append(&self, _: &Fields, _: u64) -> Result<u64, Fault> {
+        Err(not_here())
+    }
+
+    async fn labels(&self) -> Result<Labels, Fault> {
+        Ok(Labels::default())
+    }
+
+    async fn label(&self, _: &Labels) -> Result<(), Fault> {
+        Err(not_here())
+    }
+
+    async fn destroy(&self, _: u64) -> Result<(), Fault> {
+        Err(not_here())
+    }
+}
+
+fn not_here() -> Fault {
+    Fault::new(Reason::Invalid, "the target keeps the value itself")
+}
+
+/// Alerts as lines of the log.
+struct Logged;
+
+#[async_trait]
+impl Alerts for Logged {
+    async fn raise(&self, alert: &Alert) -> Result<(), Fault> {
+        let Alert { urgency, name, secret, summary } = alert;
+        match urgency {
+            Urgency::Info => tracing::info!(alert = %name, %secret, summary),
+            Urgency::Warning => tracing::warn!(alert = %name, %secret, summary),
+            Urgency::Critical => tracing::error!(alert = %name, %secret, summary),
+        }
+        Ok(())
+    }
 }
 
 /// No sidecar is connected to a command of the people: the operator that runs tells them.
@@ -96,6 +163,6 @@ impl Readers for NoReaders {
     }
 
     async fn changed(&self) {
-        std::future::pending::<Duration>().await;
+        std::future::pending::<()>().await;
     }
 }

@@ -3,6 +3,7 @@
 mod compose;
 mod person;
 mod serve;
+mod targets;
 
 use std::{
     io::{self, Write},

@@ -114,8 +114,8 @@ fn secrets(
         }
         let rotated = one(check, &key, defaults, tiers, secret);
         let (Some(rotated), Ok(name)) = (rotated, name) else { continue };
-        let place = format!("{}/{}", rotated.place.mount, rotated.place.path);
-        if let Some(other) = places.insert(place, text) {
+        let place = rotated.place.as_ref().map(|place| format!("{}/{}", place.mount, place.path));
+        if let Some(other) = place.and_then(|place| places.insert(place, text)) {
             let found = format!("the place of `{other}`");
             check.wrong(key.name("path"), found, "expected a place of its own");
         }
@@ -143,8 +143,17 @@ fn one(
         every
     });
     let schedule = schedule(check, key, defaults, &secret, every);
+    let keeps_itself = secret.rotate.vault_database.is_some();
     let mount = secret.mount.clone().unwrap_or_else(|| "secret".to_owned());
-    let place = place(check, key, Some(mount), secret.path.clone());
+    let place = match (&secret.path, keeps_itself) {
+        (None, true) => Some(None),
+        (Some(_), true) => {
+            let accepted = "leave it out: Vault's database engine keeps the value itself";
+            check.wrong(key.name("path"), "a place for a value that is not stored", accepted);
+            None
+        }
+        (path, false) => place(check, key, Some(mount), path.clone()).map(Some),
+    };
     let terms = terms(check, key, defaults, &secret);
     let target = targets::check(check, &key.name("rotate"), secret.rotate);
     Some(Rotated {
@@ -196,6 +205,7 @@ fn terms(check: &mut Check<'_>, key: &Key, defaults: &Defaults, secret: &Secret)
         canaries,
         // The rotator knows better; the composition asks it.
         overlapping: true,
+        held: false,
         soak: secret.soak.unwrap_or(defaults.soak).duration(),
         overlap: overlap.duration(),
         settle: settle.duration(),

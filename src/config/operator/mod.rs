@@ -63,8 +63,8 @@ pub struct Rotated {
     pub schedule: Schedule,
     /// The secret that must not be rotated close to it.
     pub pair: Option<String>,
-    /// Where it lies.
-    pub place: KvPlace,
+    /// Where it lies; nowhere when its target keeps it itself.
+    pub place: Option<KvPlace>,
     /// How it is rotated.
     pub terms: Terms,
     /// Its target.

@@ -35,7 +35,8 @@ fn parse(text: &str) -> Result<OperatorConfig, String> {
 fn a_secret_has_a_place_terms_and_one_rotator() {
     let config = parse(FILE).unwrap();
     let secret = config.secrets.values().next().unwrap();
-    assert_eq!((secret.place.mount.as_str(), secret.place.path.as_str()), ("secret", "shop/jwt"));
+    let place = secret.place.as_ref().unwrap();
+    assert_eq!((place.mount.as_str(), place.path.as_str()), ("secret", "shop/jwt"));
     assert_eq!(secret.terms.environments, ["staging", "production"]);
     assert_eq!(secret.terms.overlap.as_secs(), 25 * 3600);
     assert!(secret.schedule.window.is_some());

@@ -295,7 +295,8 @@ impl Rotation {
             return false;
         }
         let revoking = self.began(|step| *step == Step::Revoke);
-        if revoking || !matches!(self.kind, Kind::Routine) {
+        let applied = terms.held && self.began(|step| *step == Step::Apply);
+        if revoking || applied || !matches!(self.kind, Kind::Routine) {
             self.park(trouble);
             return false;
         }

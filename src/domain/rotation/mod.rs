@@ -113,6 +113,9 @@ pub struct Terms {
     pub canaries: Vec<String>,
     /// Whether the target accepts the old and the new value at once.
     pub overlapping: bool,
+    /// Whether the target makes and keeps the value itself: nothing is stored, labelled or revoked,
+    /// and there is no way back.
+    pub held: bool,
     /// How long an early audience uses the new version before it is validated there.
     pub soak: Duration,
     /// How long the old version lives on.

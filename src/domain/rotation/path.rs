@@ -7,7 +7,14 @@ use crate::domain::labels::Audience;
 ///
 /// A target that accepts both values lets the new one prove itself audience by audience. One that
 /// accepts a single value cuts every reader off at `Apply`, so that everybody is served at once.
+/// One that keeps the value itself serves it itself.
 pub(super) fn forward(kind: Kind, terms: &Terms) -> Vec<Step> {
+    if terms.held {
+        let first = [Step::Precheck].into_iter().filter(|_| kind == Kind::Routine);
+        let rest =
+            [Step::Generate, Step::Apply, Step::Validate(Audience::Everyone), Step::Document];
+        return first.chain(rest).collect();
+    }
     let everyone = [Step::Promote(Audience::Everyone), Step::Validate(Audience::Everyone)];
     let mut path = match kind {
         Kind::Routine => vec![Step::Precheck, Step::Generate],

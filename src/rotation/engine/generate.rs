@@ -70,6 +70,14 @@ impl Engine {
             None => Ok(Err(late())),
             Some(Err(error)) => Ok(Err(Failure::from(&error))),
             Some(Ok(Generated::HandOver(how))) => Ok(Ok(Outcome::Hold(Hold::HandOver(how)))),
+            Some(Ok(Generated::InPlace { facts })) => {
+                if let Some(candidate) =
+                    desk.book.open.as_mut().and_then(|open| open.candidate.as_mut())
+                {
+                    candidate.facts = facts;
+                }
+                Ok(Ok(Outcome::Done("the target makes the value itself".to_owned())))
+            }
             Some(Ok(Generated::Value { fields, facts })) => {
                 if let Some(candidate) =
                     desk.book.open.as_mut().and_then(|open| open.candidate.as_mut())

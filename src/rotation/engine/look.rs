@@ -110,6 +110,13 @@ impl Engine {
             evidence: seen.unwrap_or_else(|error| error.to_string()),
             version,
         };
+        if managed.terms.held {
+            let seen = match managed.rotator.held().await {
+                Ok(value) => managed.rotator.prove(&value).await,
+                Err(error) => Err(error),
+            };
+            return Ok(vec![verdict(managed.rotator.kind(), seen)]);
+        }
         let Some(value) = managed.value(version).await? else {
             let missing = TargetError::refused("there is no version");
             return Ok(vec![verdict(managed.rotator.kind(), Err(missing))]);

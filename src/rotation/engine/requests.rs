@@ -254,6 +254,10 @@ impl Engine {
             None => 0,
         };
         let target = match wish.kind {
+            Kind::Rollback if managed.terms.held => {
+                let why = "the target keeps the value itself, and has none to go back to";
+                return Err(RequestError::Refused(why.to_owned()));
+            }
             Kind::Rollback => Some(before(book, current).ok_or_else(|| {
                 RequestError::Refused("no earlier version that worked is known".to_owned())
             })?),

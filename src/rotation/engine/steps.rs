@@ -73,8 +73,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The new value.
+    /// The new value; what the target holds, where that makes and keeps it itself.
     async fn new(&self) -> Result<Arc<Fields>, Failure> {
+        if self.managed.terms.held {
+            return self.managed.rotator.held().await.map(Arc::new).map_err(failure);
+        }
         let version = self.rotation.new_version().unwrap_or_default();
         let value = self.managed.value(version).await.map_err(|fault| Failure::from(&fault))?;
         value.ok_or_else(|| Failure::Unknown("the new value is not stored".to_owned()))
@@ -115,7 +118,7 @@ impl Work<'_> {
     async fn apply(&self, again: bool) -> Result<Evidence, Failure> {
         let (new, current) = (self.new().await?, self.current().await?);
         let rotator = &self.managed.rotator;
-        if again && !rotator.is_overlapping() {
+        if again && !rotator.is_overlapping() && !self.managed.terms.held {
             // It is not known whether the target saw it; what it accepts tells.
             match rotator.prove(&new).await {
                 Ok(evidence) => return Ok(format!("found applied: {evidence}")),
@@ -126,7 +129,12 @@ impl Work<'_> {
         let none = std::collections::BTreeMap::new();
         let facts = self.rotation.candidate.as_ref().map_or(&none, |candidate| &candidate.facts);
         let change = Change { current: current.as_deref(), new: &new, facts };
-        rotator.apply(&change).await.map_err(failure)
+        let applied = rotator.apply(&change).await.map_err(failure)?;
+        if self.managed.terms.held {
+            let place = self.managed.versions.place();
+            self.engine.around.readers.announce(place, &self.rotation.id, self.monitored);
+        }
+        Ok(applied)
     }
 
     /// Makes sure that a target which refuses the new value accepts the current one.

@@ -1,1 +1,5 @@
 //! The targets whose credentials can be rotated, a file each.
+
+mod login;
+pub mod postgres;
+mod wire;

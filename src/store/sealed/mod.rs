@@ -25,7 +25,7 @@ use crate::{
         fault::{Fault, Reason},
         labels::Labels,
         life::{Issued, Lifetime},
-        secret::{Fields, Version},
+        secret::Version,
     },
     files::FileWatch,
     sealing::{Key, SealError, refuse_beside},

@@ -4,6 +4,8 @@
 //! error or a log; a 403 costs at most one look-up of the token and one login for all secrets.
 
 mod answer;
+#[cfg(feature = "operator")]
+mod api;
 mod client;
 mod fault;
 #[cfg(feature = "operator")]

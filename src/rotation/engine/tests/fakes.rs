@@ -237,6 +237,7 @@ pub(super) fn terms(overlapping: bool) -> Terms {
         environments: vec!["staging".into(), "production".into()],
         canaries: vec!["green".into()],
         overlapping,
+        held: false,
         soak: Duration::ZERO,
         overlap: Duration::from_mins(10),
         settle: Duration::from_secs(5),
