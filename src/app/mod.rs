@@ -12,8 +12,9 @@ mod saving;
 mod stores;
 
 use std::{
+    ffi::OsStr,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -145,7 +146,9 @@ fn ended(result: Result<(), StartError>) -> ExitCode {
 
 /// Says on standard error why the program ends; a closed one is nobody's failure.
 fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "secret-broker: {error}");
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let program = program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    let _ = writeln!(io::stderr(), "{}: {error}", program.unwrap_or("secret-broker"));
     ExitCode::from(code)
 }
 

@@ -5,12 +5,16 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+/// Complains unless another program does.
+const PROGRAM: &str = "secret-broker";
+
 /// Standard output and error of a command.
 pub struct Console<'a> {
     out: &'a mut (dyn Write + Send),
     err: &'a mut (dyn Write + Send),
     terminal: bool,
     color: bool,
+    program: &'static str,
 }
 
 impl<'a> Console<'a> {
@@ -21,14 +25,20 @@ impl<'a> Console<'a> {
         terminal: bool,
         color: bool,
     ) -> Self {
-        Self { out, err, terminal, color }
+        Self { out, err, terminal, color, program: PROGRAM }
     }
 
     /// Writes to the process's own streams: in colour on a terminal unless `NO_COLOR` is set.
     pub fn of_process(out: &'a mut io::Stdout, err: &'a mut io::Stderr) -> Self {
         let terminal = out.is_terminal();
         let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out, err, terminal, color: terminal && wanted }
+        Self { out, err, terminal, color: terminal && wanted, program: PROGRAM }
+    }
+
+    /// The same for another program.
+    #[cfg(feature = "operator")]
+    pub(crate) fn of(self, program: &'static str) -> Self {
+        Self { program, ..self }
     }
 
     /// Whether people read the output.
@@ -44,7 +54,7 @@ impl<'a> Console<'a> {
 
     /// One line on standard error. A closed standard error is nobody's failure.
     pub(crate) fn complain(&mut self, message: &str) {
-        let _ = writeln!(self.err, "secret-broker: {message}");
+        let _ = writeln!(self.err, "{}: {message}", self.program);
         let _ = self.err.flush();
     }
 

@@ -91,10 +91,10 @@ impl Rig {
     /// Writes the configuration for a Vault at this address, with sections of the test's own.
     pub fn configure(&self, vault: &str, more: &str) {
         let text = CONFIG
-            .replace("VAULT", vault)
-            .replace("DIR", &self.directory.path().display().to_string())
-            .replace("PG_PORT", &self.postgres.port.to_string())
-            .replace("REDIS_PORT", &self.redis.port.to_string());
+            .replace("@VAULT@", vault)
+            .replace("@DIR@", &self.directory.path().display().to_string())
+            .replace("@PG_PORT@", &self.postgres.port.to_string())
+            .replace("@REDIS_PORT@", &self.redis.port.to_string());
         std::fs::write(self.directory.path().join("operator.toml"), text + more).unwrap();
     }
 
@@ -136,10 +136,10 @@ impl Rig {
 /// The superuser's password is not in it: the operator has a login of its own.
 const CONFIG: &str = r#"
 [vault]
-address = "VAULT"
+address = "@VAULT@"
 auth = { method = "token", token_env = "VAULT_TOKEN" }
 timeout = "5s"
-budget = { calls_per_minute = 100000, burst = 10000, probe_min = "100ms", probe_max = "200ms" }
+budget = { calls_per_minute = 100000, burst = 10000, probe_min = "100ms", probe_max = "1s" }
 
 [engine]
 claim = "1s"
@@ -153,14 +153,14 @@ retry_min = "100ms"
 retry_max = "1s"
 
 [records]
-directory = "DIR/records"
+directory = "@DIR@/records"
 
 [secrets.POSTGRES_PASSWORD]
 category = "database"
 tier = "monthly"
 path = "shop/postgres"
 [secrets.POSTGRES_PASSWORD.rotate.postgres]
-server = { address = "127.0.0.1:PG_PORT", tls = "disable" }
+server = { address = "127.0.0.1:@PG_PORT@", tls = "disable" }
 database = "postgres"
 users = ["shop_a", "shop_b"]
 owner = "shop_owner"
@@ -172,31 +172,11 @@ category = "database"
 tier = "never"
 path = "shop/legacy"
 [secrets.LEGACY_PASSWORD.rotate.postgres]
-server = { address = "127.0.0.1:PG_PORT", tls = "disable" }
+server = { address = "127.0.0.1:@PG_PORT@", tls = "disable" }
 database = "postgres"
 user = "legacy"
 login = { username = "rotator", password_env = "PG_ROTATOR" }
 
-[secrets.REDIS_PASSWORD]
-category = "database"
-tier = "quarterly"
-path = "shop/redis"
-[secrets.REDIS_PASSWORD.rotate.redis]
-server = { address = "127.0.0.1:REDIS_PORT", tls = "disable" }
-user = "cache"
-login = { username = "default", password_env = "REDIS_ADMIN" }
-
-[secrets.JWT_SECRET]
-category = "application"
-tier = "monthly"
-path = "shop/jwt"
-rotate.jwt = { max_token_ttl = "0s", max_verifier_cache = "0s", clock_skew = "0s" }
-
-[secrets.API_KEY_MASTER]
-category = "application"
-tier = "monthly"
-path = "shop/api-key"
-rotate.api_key = { prefix = "sbk_" }
 "#;
 
 /// The superuser of `PostgreSQL`, for what tests look at.

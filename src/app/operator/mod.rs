@@ -89,7 +89,7 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
     };
     let desk = Desk { engine: composed.engine, person, documents, name, json };
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let mut console = Console::of_process(&mut out, &mut err);
+    let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let code = commands::run(command, &desk, &mut console).await;
     ExitCode::from(code)
 }
