@@ -142,12 +142,12 @@ timeout = "5s"
 budget = { calls_per_minute = 100000, burst = 10000, probe_min = "100ms", probe_max = "1s" }
 
 [engine]
-claim = "1s"
+claim = "300ms"
 
 [defaults]
 environments = ["staging", "production"]
 canaries = ["green"]
-overlap = "1s"
+overlap = "200ms"
 settle = "0s"
 retry_min = "100ms"
 retry_max = "1s"

@@ -64,7 +64,7 @@ impl Default for Journal {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How long an operator that died keeps others out of what it worked on.
-    pub claim: Span<{ secs(30) }, { secs(1) }, { mins(10) }>,
+    pub claim: Span<{ secs(30) }, 100, { mins(10) }>,
     /// The time for one attempt at one step.
     pub step: Span<{ mins(5) }, { secs(1) }, { hours(2) }>,
 }

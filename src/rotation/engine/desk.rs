@@ -1,5 +1,7 @@
 //! A claimed book: what one actor may write as long as nobody takes it over.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{DriveError, Engine};
@@ -7,6 +9,9 @@ use crate::{
     domain::secret::SecretName,
     rotation::ports::{Book, Claim, SaveError, Stamp},
 };
+
+/// How often somebody who waits for their turn looks.
+const TURN: Duration = Duration::from_millis(200);
 
 /// The book of one secret in the hands of one actor.
 pub(super) struct Desk<'a> {
@@ -34,6 +39,24 @@ impl Engine {
         let mut desk = Desk { engine: self, secret, book, stamp };
         desk.save().await?;
         Ok(desk)
+    }
+
+    /// The same, waiting for a while for whoever works on it.
+    pub(super) async fn claim_in_turn<'a>(
+        &'a self,
+        secret: &'a SecretName,
+    ) -> Result<Desk<'a>, DriveError> {
+        let mut left = self.limits.claim * 2;
+        loop {
+            match self.claim(secret).await {
+                Err(DriveError::Claimed { .. } | DriveError::TakenOver) if !left.is_zero() => {
+                    let wait = TURN.min(left);
+                    left -= wait;
+                    tokio::time::sleep(wait).await;
+                }
+                claimed => return claimed,
+            }
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -73,7 +73,16 @@ impl Engine {
     /// rollback without a version to go back to.
     pub async fn open(&self, secret: &SecretName, wish: Wish) -> Result<Rotation, RequestError> {
         let managed = self.managed(secret)?;
-        let mut desk = self.claim(secret).await?;
+        if let (Kind::Routine, Some(mut open)) = (wish.kind, self.book(secret).await?.open) {
+            let before = open.clone();
+            open.join(wish.until.as_deref(), &managed.terms);
+            if open == before {
+                // It does already what is wished for; whoever drives it need not be disturbed.
+                known_environment(managed, wish.until.as_deref())?;
+                return Ok(open);
+            }
+        }
+        let mut desk = self.claim_in_turn(secret).await?;
         let rotation = match (&mut desk.book.open, wish.kind) {
             (Some(open), Kind::Routine) => {
                 known_environment(managed, wish.until.as_deref())?;
@@ -118,7 +127,7 @@ impl Engine {
         monitoring: SignedDuration,
     ) -> Result<(Rotation, Vec<String>), RequestError> {
         let managed = self.managed(secret)?;
-        let mut desk = self.claim(secret).await?;
+        let mut desk = self.claim_in_turn(secret).await?;
         desk.book.monitored_until = self.now().checked_add(monitoring).ok();
         desk.release().await?;
         let breaks = vec![managed.rotator.breaks().into_owned()];
@@ -174,7 +183,7 @@ impl Engine {
         by: &str,
     ) -> Result<Rotation, RequestError> {
         let managed = self.managed(secret)?;
-        let mut desk = self.claim(secret).await?;
+        let mut desk = self.claim_in_turn(secret).await?;
         let waits = |book: &Book| {
             let open = book.open.as_ref();
             open.is_some_and(|open| matches!(open.standing, Standing::Held(Hold::HandOver(_))))
@@ -219,7 +228,7 @@ impl Engine {
         secret: &SecretName,
         due: Option<Timestamp>,
     ) -> Result<(), DriveError> {
-        let mut desk = self.claim(secret).await?;
+        let mut desk = self.claim_in_turn(secret).await?;
         desk.book.due = due;
         desk.release().await.map(drop)
     }
@@ -230,7 +239,7 @@ impl Engine {
         change: impl FnOnce(&mut Rotation) -> Result<(), String>,
     ) -> Result<Rotation, RequestError> {
         self.managed(secret)?;
-        let mut desk = self.claim(secret).await?;
+        let mut desk = self.claim_in_turn(secret).await?;
         let result = match &mut desk.book.open {
             Some(rotation) => change(rotation).map(|()| rotation.clone()),
             None => Err("no rotation is under way".to_owned()),
