@@ -26,12 +26,16 @@ pub enum Fault {
     Garbage,
     /// Requests to paths with this prefix are answered with this status.
     Status(&'static str, u16),
+    /// It is redirected to this port of the machine, as a standby does.
+    Redirect(u16),
 }
 
 struct Shared {
     upstream: u16,
     fault: Mutex<Fault>,
     seen: Mutex<Vec<(String, String)>>,
+    /// The requests under way, and the most of them so far.
+    under_way: Mutex<(usize, usize)>,
 }
 
 #[derive(Clone)]
@@ -45,8 +49,12 @@ impl Proxy {
     pub async fn start(upstream: u16) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let port = socket.local_addr().expect("its address").port();
-        let shared =
-            Arc::new(Shared { upstream, fault: Mutex::new(Fault::Pass), seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            fault: Mutex::new(Fault::Pass),
+            seen: Mutex::default(),
+            under_way: Mutex::default(),
+        });
         let proxy = Self { shared: Arc::clone(&shared), port };
         tokio::spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
@@ -58,6 +66,11 @@ impl Proxy {
 
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The most requests that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.under_way.lock().expect("the count").1
     }
 
     /// How requests are treated from now on.
@@ -81,9 +94,27 @@ impl Proxy {
     }
 }
 
+/// Counts a request for as long as it is under way.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut count = shared.under_way.lock().expect("the count");
+        *count = (count.0 + 1, count.1.max(count.0 + 1));
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.lock().expect("the count").0 -= 1;
+    }
+}
+
 /// One request a connection: the answer is asked to close it.
 async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     let Some((head, rest)) = head(&mut client).await else { return };
+    let _under_way = UnderWay::begin(&shared);
     let line = head.lines().next().unwrap_or_default().to_owned();
     shared.seen.lock().expect("the calls").push((line.clone(), head.clone()));
     let fault = shared.fault.lock().expect("the fault").clone();
@@ -99,6 +130,14 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
                     b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\n<garbage>",
                 )
                 .await;
+            return;
+        }
+        Fault::Redirect(port) => {
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{port}{path}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let _ = client.write_all(answer.as_bytes()).await;
             return;
         }
         Fault::Status(prefix, status) => {
