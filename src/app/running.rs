@@ -22,7 +22,10 @@ use crate::{
     audit::AuditLog,
     broker::{Broker, Kept, ports::Clock, service::Catalogue, state::SavedSession},
     config::{self, Checked, Config, Vault, reload::ConfigSource},
-    server::{dispatch::Services, edge::Edge},
+    server::{
+        dispatch::{Pages, Services},
+        edge::Edge,
+    },
     store::VersionKey,
     telemetry::{
         Condition, Logs, Metrics, Readiness, SecretReading,
@@ -93,6 +96,7 @@ impl Fixed {
 struct Conditions {
     audit: Condition,
     certificate: Condition,
+    secrets: Condition,
     startup: watch::Receiver<bool>,
 }
 
@@ -137,8 +141,8 @@ impl Running {
         let limits = server.limits.clone();
         let edge = Arc::new(Edge::new(Arc::clone(&broker), policy, Arc::clone(&audit), limits));
         let health = HealthReporter::new();
-        let page = metrics_page(&around, &broker);
-        let services = Services::new(Arc::clone(&edge), health.clone(), server.reflection, page)?;
+        let pages = pages(&around, &broker, &readiness);
+        let services = Services::new(Arc::clone(&edge), health.clone(), server.reflection, pages)?;
         let vault_now = vault.load_full();
         let doors =
             Doors::open(server, tls, services, vault_now.as_deref(), &around, &mut tasks).await?;
@@ -149,6 +153,7 @@ impl Running {
         let conditions = Conditions {
             audit: readiness.condition("the audit log can't be written"),
             certificate: readiness.condition("the server's certificate has ended"),
+            secrets: readiness.condition("a secret has ended and no other could be fetched"),
             startup,
         };
         tracing::info!(address = doors.address().map(tracing::field::display), "serving");
@@ -237,7 +242,7 @@ impl Running {
 
     /// Looks at what nobody tells of.
     fn look(&self) {
-        let Conditions { audit, certificate, startup } = &self.conditions;
+        let Conditions { audit, certificate, secrets, startup } = &self.conditions;
         match self.audit.flush() {
             Err(error) => {
                 tracing::error!(%error, "accesses are refused");
@@ -251,6 +256,10 @@ impl Running {
             certificate.fails("");
         } else {
             certificate.holds();
+        }
+        match self.broker.ended().as_slice() {
+            [] => secrets.holds(),
+            ended => secrets.fails(ended.join(", ")),
         }
         if let Some(reason) = self.vault.load().as_ref().and_then(|vault| vault.store.outage()) {
             tracing::debug!(
@@ -382,18 +391,19 @@ async fn first_value(kept: &Kept) {
     }
 }
 
-fn metrics_page(
-    around: &Surroundings,
-    broker: &Arc<Broker>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let (around, broker) = (around.clone(), Arc::clone(broker));
-    Arc::new(move || {
+/// What observers may read: whether and why it is not ready, and the metrics.
+fn pages(around: &Surroundings, broker: &Arc<Broker>, readiness: &Readiness) -> Pages {
+    let (around, broker, readiness) = (around.clone(), Arc::clone(broker), readiness.clone());
+    Arc::new(move |path| {
+        if path == "/readyz" {
+            return http::ready_page(&readiness, true);
+        }
         let now = broker.clock().now();
         let alive = broker.alive();
         let readings = alive
             .iter()
             .map(|kept| SecretReading::of(kept.name().clone(), &kept.snapshot().view, now));
-        around.metrics.render(around.clock.wall(), readings)
+        http::metrics_page(around.metrics.render(around.clock.wall(), readings))
     })
 }
 
@@ -417,8 +427,13 @@ async fn tell_health(readiness: Readiness, health: HealthReporter) {
     let mut ready = readiness.subscribe();
     loop {
         let status = if *ready.borrow_and_update() {
+            tracing::info!("ready");
             ServingStatus::Serving
         } else {
+            // At the start they are as many as there are secrets.
+            let reasons = readiness.reasons(readiness.has_started());
+            let reasons = serde_json::to_string(&reasons).unwrap_or_default();
+            tracing::info!(reasons, "not ready");
             ServingStatus::NotServing
         };
         health.set_service_status(READINESS, status).await;

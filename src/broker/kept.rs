@@ -177,6 +177,13 @@ impl Kept {
         self.inbox.watches()
     }
 
+    /// Whether it had a value and has none now.
+    pub fn has_ended(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        let ended = matches!(snapshot.view.state, State::Expired | State::Revoked);
+        ended || (snapshot.view.held.is_some() && snapshot.live(self.now()).is_none())
+    }
+
     /// Whether it was stopped: no value follows.
     pub fn is_withdrawn(&self) -> bool {
         *self.published.borrow() == WITHDRAWN

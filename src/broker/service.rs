@@ -217,6 +217,15 @@ impl Broker {
         self.alive.iter().map(|(_, kept)| kept).collect()
     }
 
+    /// The secrets that should always have a value, had one, and have none now.
+    pub fn ended(&self) -> Vec<String> {
+        let catalogue = self.catalogue.load();
+        let always = |name: &str| catalogue.get(name).is_some_and(|entry| entry.terms.prefetch);
+        let alive =
+            self.alive.iter().filter(|(name, kept)| always(name.as_str()) && kept.has_ended());
+        alive.map(|(name, _)| name.as_str().to_owned()).collect()
+    }
+
     /// The secrets that a scope covers, all of them alive from now on.
     pub(super) async fn covered(&self, scope: &dyn Scope) -> BTreeMap<SecretName, Arc<Kept>> {
         let catalogue = self.catalogue.load_full();

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming, header::HeaderValue};
+use hyper::{Request, Response, body::Incoming};
 use prost::bytes::Bytes;
 use tokio::time::timeout;
 use tonic::{Status, body::Body};
@@ -37,10 +37,12 @@ use super::{
     unary::{self, Reply},
 };
 
-const METRICS_PATH: &str = "/metrics";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What observers may read beside the contract.
+const PAGES: [&str; 2] = ["/metrics", "/readyz"];
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+/// Renders one of the broker's own pages by its path.
+pub type Pages = Arc<dyn Fn(&str) -> Response<String> + Send + Sync>;
 type Standard = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// What all connections share.
@@ -49,11 +51,11 @@ pub struct Services {
     edge: Arc<Edge>,
     health: Standard,
     reflection: Option<Standard>,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pages: Pages,
 }
 
 impl Services {
-    /// The services over an edge. `metrics` renders the page for observers.
+    /// The services over an edge, and the pages for observers.
     ///
     /// # Errors
     /// When the contract's own descriptors can't be read, which only a broken build can cause.
@@ -61,7 +63,7 @@ impl Services {
         edge: Arc<Edge>,
         health: tonic_health::server::HealthReporter,
         reflection: bool,
-        metrics: Arc<dyn Fn() -> String + Send + Sync>,
+        pages: Pages,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let health = tonic_health::server::HealthService::from_health_reporter(health);
         let health = tonic_health::pb::health_server::HealthServer::new(health);
@@ -74,7 +76,7 @@ impl Services {
         } else {
             None
         };
-        Ok(Self { edge, health: BoxCloneSyncService::new(health), reflection, metrics })
+        Ok(Self { edge, health: BoxCloneSyncService::new(health), reflection, pages })
     }
 
     /// The services for one connection.
@@ -115,7 +117,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
                 Some(reflection) => other(reflection.clone().call(request)),
                 None => answer(Reply::status(Status::unimplemented("reflection is off"))),
             },
-            _ if path == METRICS_PATH => answer(self.metrics()),
+            _ if PAGES.contains(&path) => answer(self.page(path)),
             _ => answer(Reply::status(Status::unimplemented("no such service"))),
         }
     }
@@ -170,11 +172,11 @@ impl Connection {
         })
     }
 
-    fn metrics(&self) -> Response<Reply> {
+    fn page(&self, path: &str) -> Response<Reply> {
         if !self.services.edge.may_observe(&self.calls.caller) {
             return Reply::status(Refusal::denied().into());
         }
-        unary::page(HeaderValue::from_static(OPENMETRICS), (self.services.metrics)())
+        (self.services.pages)(path).map(|text| Reply::Other(Body::new(text)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
@@ -137,14 +137,6 @@ fn decode<M: Message + Default>(mut frame: Bytes) -> Result<M, Refusal> {
         return Err(Refusal::invalid("the request is not one whole message"));
     }
     M::decode(frame).map_err(|_| Refusal::invalid("the message can't be decoded"))
-}
-
-/// A reply of plain text.
-pub(super) fn page(content_type: HeaderValue, text: String) -> Response<Reply> {
-    let mut response = Response::new(Reply::Other(tonic::body::Body::new(text)));
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use tokio::{
 
 use super::readiness::{Readiness, Reason};
 
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32;
 /// The life of a connection, which serves one request.
@@ -83,12 +84,26 @@ fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<Strin
     match path {
         // Answered by the runtime that serves the secrets: stuck with it, well with it.
         "/livez" => reply(StatusCode::OK, "alive", Vec::new()),
-        "/readyz" if readiness.is_ready() => reply(StatusCode::OK, "ready", Vec::new()),
-        "/readyz" => reply(StatusCode::SERVICE_UNAVAILABLE, "not ready", reasons()),
+        "/readyz" => ready_page(readiness, false),
         "/startupz" if readiness.has_started() => reply(StatusCode::OK, "started", Vec::new()),
         "/startupz" => reply(StatusCode::SERVICE_UNAVAILABLE, "starting", reasons()),
         _ => reply(StatusCode::NOT_FOUND, "not found", Vec::new()),
     }
+}
+
+/// Whether the broker is ready and why not; the details are for observers only.
+pub fn ready_page(readiness: &Readiness, with_details: bool) -> Response<String> {
+    if readiness.is_ready() {
+        return reply(StatusCode::OK, "ready", Vec::new());
+    }
+    reply(StatusCode::SERVICE_UNAVAILABLE, "not ready", readiness.reasons(with_details))
+}
+
+/// The page of metrics.
+pub fn metrics_page(text: String) -> Response<String> {
+    let mut page = Response::new(text);
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+    page
 }
 
 fn reply(code: StatusCode, status: &'static str, reasons: Vec<Reason>) -> Response<String> {

@@ -16,6 +16,7 @@ mod support;
 
 mod draining;
 mod hostile;
+mod limits;
 mod pki;
 mod reload;
 mod rig;

@@ -6,8 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use secret_broker_client::Client;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use super::{Running, until};
 
@@ -91,10 +95,8 @@ impl Broker {
     /// Waits until it serves its socket.
     pub async fn wait(&self) {
         let socket = self.path("broker.sock");
-        until("the broker serves", async || {
-            tokio::net::UnixStream::connect(&socket).await.ok().map(drop)
-        })
-        .await;
+        until("the broker serves", async || UnixStream::connect(&socket).await.ok().map(drop))
+            .await;
     }
 
     pub fn client(&self) -> Client {
@@ -133,6 +135,21 @@ impl Broker {
 
     pub fn signal(&self, signal: rustix::process::Signal) {
         self.process.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// One of the broker's own pages, as an observer gets it, with the status of its answer.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let socket = UnixStream::connect(self.path("broker.sock")).await.expect("the socket");
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
+        let (mut sender, connection) = handshake.expect("HTTP/2");
+        tokio::spawn(connection);
+        let request = hyper::Request::get(format!("http://localhost{path}"));
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a page").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
     /// Ends it as a crash would.

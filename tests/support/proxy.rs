@@ -27,6 +27,8 @@ pub enum Fault {
     Garbage,
     /// Requests to paths with this prefix are answered with this status.
     Status(&'static str, u16),
+    /// It is redirected to this port of the machine, as a standby does.
+    Redirect(u16),
 }
 
 /// Where a request is held for ever.
@@ -45,6 +47,8 @@ struct Shared {
     /// How many requests that write go through before one is held.
     hold: Mutex<Option<(usize, Hold)>>,
     held: Notify,
+    /// The requests under way, and the most of them so far.
+    under_way: Mutex<(usize, usize)>,
 }
 
 impl Shared {
@@ -82,6 +86,7 @@ impl Proxy {
             seen: Mutex::default(),
             hold: Mutex::default(),
             held: Notify::new(),
+            under_way: Mutex::default(),
         });
         let proxy = Self { shared: Arc::clone(&shared), port };
         tokio::spawn(async move {
@@ -94,6 +99,11 @@ impl Proxy {
 
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The most requests that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.under_way.lock().expect("the count").1
     }
 
     /// How requests are treated from now on.
@@ -132,9 +142,27 @@ impl Proxy {
     }
 }
 
+/// Counts a request for as long as it is under way.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut count = shared.under_way.lock().expect("the count");
+        *count = (count.0 + 1, count.1.max(count.0 + 1));
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.lock().expect("the count").0 -= 1;
+    }
+}
+
 /// One request a connection: the answer is asked to close it.
 async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     let Some((head, rest)) = head(&mut client).await else { return };
+    let _under_way = UnderWay::begin(&shared);
     let line = head.lines().next().unwrap_or_default().to_owned();
     shared.seen.lock().expect("the calls").push((line.clone(), head.clone()));
     let fault = shared.fault.lock().expect("the fault").clone();
@@ -153,6 +181,14 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
                     b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\n<garbage>",
                 )
                 .await;
+            return;
+        }
+        Fault::Redirect(port) => {
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{port}{path}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let _ = client.write_all(answer.as_bytes()).await;
             return;
         }
         Fault::Status(prefix, status) => {

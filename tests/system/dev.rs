@@ -48,7 +48,7 @@ impl Dev {
 
     /// Waits for a line that holds all of these, at most a minute.
     fn says(&mut self, parts: &[&str]) -> String {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);

@@ -9,6 +9,7 @@ use crate::{
     main_job::{Rig, next_event, sections},
     support::{
         broker::Broker,
+        free_port,
         proxy::{Fault, Proxy},
         until,
     },
@@ -84,6 +85,87 @@ async fn answers_that_are_late_cut_or_garbled_are_told_and_mended() {
         proxy.set(Fault::Pass);
         until("it recovers", async || broker.client().get("DB").await.ok()).await;
     }
+}
+
+#[tokio::test]
+async fn startup_and_readiness_tell_the_truth_and_why() {
+    let rig = Rig::start("4s", "1h").await;
+    let proxy = Proxy::start(rig.vault.port()).await;
+    proxy.set(Fault::Status("database", 503));
+    let port = free_port();
+    let mut broker = Broker::prepare(&sections(&proxy.address()), &rig.environment());
+    let text = std::fs::read_to_string(broker.path("config.toml")).unwrap();
+    let with_http = format!("[telemetry]\nhttp = \"127.0.0.1:{port}\"");
+    broker.write(&text.replace("[telemetry]", &with_http));
+    broker.run();
+    broker.wait().await;
+    let probe = async |path: &str| {
+        let answer = reqwest::get(format!("http://127.0.0.1:{port}/{path}")).await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    };
+    for path in ["startupz", "readyz"] {
+        let (status, why) = probe(path).await;
+        assert!(status == 503 && why.contains("not fetched yet"), "{path}: {status} {why}");
+    }
+    assert_eq!(probe("livez").await.0, 200, "it lives, and a restart would mend nothing");
+    proxy.set(Fault::Pass);
+    until("it has started and is ready", async || {
+        let both = (probe("startupz").await.0, probe("readyz").await.0);
+        (both == (200, 200)).then_some(())
+    })
+    .await;
+    proxy.set(Fault::Refuse);
+    let why = until("it is not ready once a secret has ended", async || {
+        let (status, why) = probe("readyz").await;
+        (status == 503).then_some(why)
+    })
+    .await;
+    assert!(why.contains("a secret has ended") && !why.contains("DB"), "{why}");
+    let (status, why) = broker.page("/readyz").await;
+    assert!(status == 503 && why.contains("\"DB\""), "observers are told which: {status} {why}");
+    until("the log says so too", async || broker.log().contains("not ready").then_some(())).await;
+    assert_eq!(probe("startupz").await.0, 200, "what has started stays started");
+    proxy.set(Fault::Pass);
+    until("it is ready again", async || (probe("readyz").await.0 == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_standby_that_redirects_is_followed_to_the_active_server() {
+    let rig = Rig::start("3s", "1h").await;
+    let standby = Proxy::start(rig.vault.port()).await;
+    standby.set(Fault::Redirect(rig.vault.port()));
+    let broker = Broker::start(&sections(&standby.address()), &rig.environment()).await;
+    let mut watch = broker.client().watch(["DB"]);
+    let renewed = next_event(&mut watch, |event| matches!(event, Event::Renewed(_))).await;
+    assert!(rig.accepts(renewed.secret().expect("a secret")).await);
+    let calls = standby.take_calls();
+    for path in ["auth/approle/login", "database/creds/app", "sys/leases/renew"] {
+        assert!(calls.contains_key(path), "{path} was redirected: {calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_calls_are_in_flight_than_allowed() {
+    let rig = Rig::start("1h", "2h").await;
+    let proxy = Proxy::start(rig.vault.port()).await;
+    proxy.set(Fault::Delay(Duration::from_millis(100)));
+    let mut text = sections(&proxy.address());
+    text = text.replace("[vault.budget]\n", "[vault.budget]\nin_flight = 3\n");
+    for i in 0..20 {
+        let _ = writeln!(
+            text,
+            "[secrets.DB{i}]\ncategory = \"database\"\nstore = \"vault\"\nengine = \"database\"\nrole = \"app\""
+        );
+    }
+    let broker = Broker::start(&text, &rig.environment()).await;
+    let client = broker.client();
+    let names = (0..20).map(|i| format!("DB{i}")).collect::<Vec<_>>();
+    until("all are there", async || {
+        client.get_many(&names).await.ok().filter(|all| all.iter().all(|(_, s)| s.is_ok()))
+    })
+    .await;
+    assert_eq!(proxy.most_at_once(), 3);
 }
 
 #[tokio::test]

@@ -2,13 +2,9 @@
 
 use std::process::Command;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 use secret_broker_client::{Event, Outcome, Reason};
 use serde_json::json;
-use tokio::net::UnixStream;
 
 use crate::{
     heap,
@@ -35,20 +31,6 @@ fn sections(rig: &Rig, key: &str) -> String {
          [secrets.PRIVATE]\ncategory = \"application\"\nstore = \"vault\"\nengine = \"kv2\"\nmount = \"private\"\npath = \"app\"\n",
         rig.vault.address()
     )
-}
-
-/// The broker's own metrics, as a scraper gets them.
-async fn metrics(broker: &Broker) -> String {
-    let socket = UnixStream::connect(broker.path("broker.sock")).await.expect("the socket");
-    let handshake =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
-    let (mut sender, connection) = handshake.expect("HTTP/2");
-    tokio::spawn(connection);
-    let request = hyper::Request::get("http://localhost/metrics").body(Empty::<Bytes>::new());
-    let response = sender.send_request(request.unwrap()).await.expect("an answer");
-    assert!(response.status().is_success());
-    let body = response.into_body().collect().await.expect("a page").to_bytes();
-    String::from_utf8(body.to_vec()).expect("text")
 }
 
 #[tokio::test]
@@ -95,8 +77,8 @@ async fn values_reach_no_log_metric_error_audit_record_state_file_or_memory_of_l
     })
     .await;
 
-    let page = metrics(&broker).await;
-    assert!(page.contains("secret_broker_"), "{page}");
+    let (status, page) = broker.page("/metrics").await;
+    assert!(status == 200 && page.contains("secret_broker_"), "{page}");
     broker.signal(Signal::HUP);
     until("the configuration is read again", async || {
         (broker.log().matches("configuration").count() > 1).then_some(())

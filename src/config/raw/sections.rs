@@ -236,7 +236,7 @@ pub enum LogFormat {
 pub struct VaultBudget {
     /// Calls allowed in a minute, on average, over all secrets.
     pub calls_per_minute: Count<600, 1, 100_000>,
-    /// Calls in flight at once; further ones wait.
+    /// Calls for secrets in flight at once; further ones wait.
     pub in_flight: Count<16, 1, 1000>,
     /// Calls allowed at once after a quiet time.
     pub burst: Count<200, 1, 100_000>,
