@@ -1,73 +1,45 @@
 //! `PostgreSQL` users that take turns, and one whose password is replaced.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use secret_broker::{
     config::{
         Credential,
         operator::{
             LoginSource,
             targets::{
-                endpoint::{Endpoint, HostPort, Tls},
+                endpoint::Tls,
                 form::{Form, Template},
                 postgres::{self as settings, Turn, Use},
             },
         },
     },
     domain::{
-        fault::{Fault, Reason},
+        fault::Reason,
         secret::{Fields, SecretValue},
     },
     rotation::{
-        ports::{Change, Generated, Login, Revocation, Rotator, Severity, TargetError, Validator},
+        ports::{Rotator, Validator},
         rotators::postgres::{PostgresRotator, PostgresValidator},
     },
 };
 
-use crate::support::{
-    postgres::{PASSWORD, Postgres},
-    until,
+use crate::{
+    common::{
+        COMPROMISED, Given, ROUTINE, apply, authority, done, endpoint, fault, generate, here,
+        login, refused, text, turned,
+    },
+    support::{
+        postgres::{PASSWORD, Postgres},
+        until,
+    },
 };
 
 /// The superuser.
 const OPERATOR: (&str, &str) = ("postgres", PASSWORD);
-const ROUTINE: Severity = Severity { part: 0, compromised: false };
-const COMPROMISED: Severity = Severity { part: 0, compromised: true };
-
-/// The operator's login.
-pub struct Given(&'static str, String);
-
-#[async_trait]
-impl Login for Given {
-    async fn fields(&self) -> Result<Arc<Fields>, Fault> {
-        Ok(Arc::new(login(self.0, &self.1)))
-    }
-}
-
-pub fn login(user: &str, password: &str) -> Fields {
-    [("username", user), ("password", password)]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), SecretValue::new(value)))
-        .collect()
-}
-
-fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {
-    std::str::from_utf8(fields.field(name).expect("a field").expose()).expect("text")
-}
-
-fn here(port: u16) -> HostPort {
-    HostPort { host: "127.0.0.1".to_owned(), port }
-}
 
 fn at(server: &Postgres) -> Use {
-    let endpoint = Endpoint {
-        address: here(server.port),
-        replicas: Vec::new(),
-        tls: Tls::Disable,
-        timeout: Duration::from_secs(10),
-        replication_timeout: Duration::from_secs(20),
-    };
+    let endpoint = endpoint(server.port);
     Use { endpoint, database: "postgres".to_owned(), owner: None, alike: Vec::new(), query: None }
 }
 
@@ -110,50 +82,6 @@ async fn two_users(server: &Postgres) -> (Use, Turn) {
         ..at(server)
     };
     (usage, Turn::Alternating(users))
-}
-
-async fn generate(rotator: &dyn Rotator, current: Option<&Fields>) -> Fields {
-    match rotator.generate(current).await.expect("a value") {
-        Generated::Value { fields, .. } => fields,
-        _ => panic!("a value of its own"),
-    }
-}
-
-async fn apply(
-    rotator: &dyn Rotator,
-    current: Option<&Fields>,
-    new: &Fields,
-) -> Result<String, TargetError> {
-    let facts = BTreeMap::new();
-    rotator.apply(&Change { current, new, facts: &facts }).await
-}
-
-/// A new value that is in force.
-async fn turned(rotator: &dyn Rotator, current: Option<&Fields>) -> Fields {
-    let new = generate(rotator, current).await;
-    apply(rotator, current, &new).await.expect("it is applied");
-    new
-}
-
-fn done(revocation: Revocation) -> String {
-    match revocation {
-        Revocation::Done(evidence) => evidence,
-        Revocation::Continue { .. } => panic!("it is done in one part"),
-    }
-}
-
-fn refused(result: Result<String, TargetError>) -> String {
-    match result {
-        Err(TargetError::Refused(why)) => why.into_owned(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn fault<T: std::fmt::Debug>(result: Result<T, TargetError>) -> Fault {
-    match result {
-        Err(TargetError::Fault(fault)) => fault,
-        other => panic!("{other:?}"),
-    }
 }
 
 async fn logs_in(server: &Postgres, value: &Fields) -> bool {
@@ -483,17 +411,9 @@ async fn a_standby_is_waited_for() {
 
 #[tokio::test]
 async fn the_servers_certificate_and_name_are_checked_and_plain_text_is_no_fallback() {
-    let made =
-        rcgen::generate_simple_self_signed(vec!["db.shop".to_owned()]).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, pem: &str| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, pem).expect("a file");
-        Some(path)
-    };
-    let ca = file("ca.pem", &made.cert.pem());
-    let stranger = rcgen::generate_simple_self_signed(vec!["db.shop".to_owned()]).expect("one");
-    let other = file("other.pem", &stranger.cert.pem());
+    let (made, ca) = authority(directory.path(), "ca.pem");
+    let (_, other) = authority(directory.path(), "other.pem");
     let server = Postgres::with_tls(&made.cert.pem(), &made.signing_key.serialize_pem()).await;
     let name = Some("db.shop".to_owned());
     let with = |ca: &Option<std::path::PathBuf>, server_name: &Option<String>| {

@@ -2,4 +2,5 @@
 
 mod login;
 pub mod postgres;
+pub mod redis;
 mod wire;
