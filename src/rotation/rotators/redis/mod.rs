@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use self::{
     consumer::{Consumer, DEFAULT, login},
     session::{Session, Trouble},
-    users::{change, digested, end_sessions, existing, keep},
+    users::{change, digested, end_sessions, existing, forget, keep},
 };
 use super::{
     login::{Login, new_login, user},
@@ -51,8 +51,8 @@ enum Cut<'a> {
     Password { user: &'a str, digest: String },
     /// A user as a whole.
     User(&'a str),
-    /// All passwords of the server but this one.
-    AllBut(&'a Fields),
+    /// One of the server's passwords, whose successor becomes the configured one.
+    Server { digest: String, kept: &'a Fields },
 }
 
 impl RedisRotator {
@@ -154,10 +154,7 @@ impl RedisRotator {
         let mut session = self.operator(address, values).await?;
         let user = match cut {
             Cut::Password { user, digest } => {
-                let rule = format!("!{digest}");
-                if existing(&mut session, user).await?.knows(digest) {
-                    change(&mut session, user, &[&rule]).await?;
-                }
+                forget(&mut session, user, digest).await?;
                 user
             }
             Cut::User(user) => {
@@ -165,12 +162,14 @@ impl RedisRotator {
                 change(&mut session, user, &["off", "resetpass"]).await?;
                 user
             }
-            Cut::AllBut(kept) => {
+            Cut::Server { digest, kept } => {
                 // The one command that the server's own configuration follows; it is shown neither
-                // by its monitor nor by its log.
+                // by its monitor nor by its log. Where that password is configured already, it
+                // does nothing, and the other one has to be taken away.
                 let kept = login(kept)?;
                 let parts: [&[u8]; 4] = [b"CONFIG", b"SET", b"requirepass", kept.password.expose()];
                 session.ask(&parts).await.map_err(Trouble::of_operator)?;
+                forget(&mut session, DEFAULT, digest).await?;
                 DEFAULT
             }
         };
@@ -199,7 +198,7 @@ impl RedisRotator {
             }
             Turn::Shared(_) | Turn::Alternating(_) => Cut::Password { user, digest },
             Turn::Requirepass => match kept {
-                Some(kept) => Cut::AllBut(kept),
+                Some(kept) => Cut::Server { digest, kept },
                 None if self.login.is_some() => Cut::Password { user, digest },
                 None => {
                     let what = "the operator would lock itself out too: give it a `login` of its \

@@ -38,11 +38,6 @@ impl User {
         self.is_on && self.passwords.iter().any(|known| known == digest)
     }
 
-    /// Whether this password is one of its.
-    pub(super) fn knows(&self, digest: &str) -> bool {
-        self.passwords.iter().any(|known| known == digest)
-    }
-
     /// In which of its rights it differs from another one.
     pub(super) fn difference<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
         let names = self.rights.keys().chain(other.rights.keys());
@@ -77,6 +72,18 @@ pub(super) async fn change(
     let mut parts: Vec<&[u8]> = vec![b"ACL", b"SETUSER", name.as_bytes()];
     parts.extend(rules.iter().map(|rule| rule.as_bytes()));
     session.ask(&parts).await.map(drop).map_err(Trouble::of_operator)
+}
+
+/// Takes one of a user's passwords away, if it has it.
+pub(super) async fn forget(
+    session: &mut Session,
+    name: &str,
+    digest: &str,
+) -> Result<(), TargetError> {
+    if existing(session, name).await?.passwords.iter().any(|known| known == digest) {
+        change(session, name, &[&format!("!{digest}")]).await?;
+    }
+    Ok(())
 }
 
 /// Has the server write its users down, where it has a place for it. Returns which.
