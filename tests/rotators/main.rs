@@ -18,3 +18,4 @@ mod support;
 mod common;
 mod postgres;
 mod redis;
+mod vault_database;

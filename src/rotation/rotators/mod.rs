@@ -3,4 +3,5 @@
 mod login;
 pub mod postgres;
 pub mod redis;
+pub mod vault_database;
 mod wire;
