@@ -17,6 +17,8 @@ pub mod jwt;
 pub mod manual;
 pub mod postgres;
 pub mod redis;
+#[cfg(test)]
+mod tests;
 pub mod vault_database;
 
 /// The rotator of a secret: exactly one.
