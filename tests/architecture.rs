@@ -48,7 +48,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 11] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     ("reqwest::", &["store/vault", "app/dev_vault.rs", "config/check/vault.rs"]),
@@ -57,6 +57,10 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),
     ("moka::", &["broker/service.rs"]),
+    ("postgres_protocol::", &["rotation/rotators/postgres"]),
+    ("tokio_postgres::", &["rotation/rotators/postgres"]),
+    // The settings of this name, too.
+    ("redis::", &["rotation/rotators/redis", "config/operator"]),
 ];
 
 /// The most lines of a file, its tests not counted.

@@ -195,15 +195,23 @@ async fn users_whose_rights_drifted_apart_are_refused_with_what_differs() {
         server.execute(mend).await;
         rotator.prove(&value).await.unwrap_or_else(|error| panic!("{mend}: {error}"));
     }
-    // Rights in a database that the user is not connected to are seen, too.
-    let elsewhere = settings_of(&server, "other");
+}
+
+#[tokio::test]
+async fn rights_in_a_database_that_the_user_is_not_connected_to_are_seen_too() {
+    let server = Postgres::start().await;
+    let (usage, turn) = two_users(&server).await;
+    let rotator = rotator(usage, turn);
+    let value = turned(&rotator, None).await;
+    server.execute("CREATE DATABASE other").await;
+    let elsewhere = statements(&server, "other");
     elsewhere("CREATE TABLE far (a int); GRANT SELECT ON far TO shop_a").await;
     let why = refused(rotator.prove(&value).await);
     assert!(why.contains("an object of the database other (shop_a alone)"), "{why}");
 }
 
 /// Runs statements in another database.
-fn settings_of(server: &Postgres, database: &'static str) -> impl AsyncFn(&str) {
+fn statements(server: &Postgres, database: &'static str) -> impl AsyncFn(&str) {
     let port = server.port;
     async move |sql: &str| {
         let mut config = tokio_postgres::Config::new();
@@ -393,7 +401,7 @@ async fn a_standby_is_waited_for() {
     let seen = rotator.prove(&old).await.expect("it arrives");
     assert!(seen.contains("replicas with the same: 1"), "{seen}");
 
-    let on_standby = settings_of(&standby, "postgres");
+    let on_standby = statements(&standby, "postgres");
     on_standby("SELECT pg_wal_replay_pause()").await;
     let new = turned(&rotator, Some(&old)).await;
     let late = fault(hasty.prove(&new).await);

@@ -25,7 +25,7 @@ pub mod vault_database;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotate {
-    /// A PostgreSQL user, or two that take turns.
+    /// A `PostgreSQL` user, or two that take turns.
     pub postgres: Option<postgres::Raw>,
     /// A Redis ACL user.
     pub redis: Option<redis::Raw>,
@@ -50,7 +50,7 @@ pub struct Rotate {
 /// The rotator of a secret and its settings.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A PostgreSQL user, or two that take turns.
+    /// A `PostgreSQL` user, or two that take turns.
     Postgres(postgres::Postgres),
     /// A Redis ACL user.
     Redis(redis::Redis),

@@ -58,24 +58,21 @@ impl Session {
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let trouble = |error: RedisError| Trouble::new(address, &error);
-        let (connection, driver): (_, Driver) = match checked {
-            Some(Checked { config: tls, name }) => {
-                let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|_| {
-                    let detail = format!(
-                        "{address} gave no TLS session: check its address, `tls`, `ca` and \
-                         `server_name`"
-                    );
-                    Fault::new(Reason::Unavailable, detail)
-                })?;
-                let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-                let (connection, driver) = made.map_err(trouble)?;
-                (connection, Box::pin(driver))
-            }
-            None => {
-                let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-                let (connection, driver) = made.map_err(trouble)?;
-                (connection, Box::pin(driver))
-            }
+        let (connection, driver): (_, Driver) = if let Some(checked) = checked {
+            let Checked { config: tls, name } = checked;
+            let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|_| {
+                let detail = format!(
+                    "{address} gave no TLS session: check its address, `tls`, `ca` and `server_name`"
+                );
+                Fault::new(Reason::Unavailable, detail)
+            })?;
+            let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+            let (connection, driver) = made.map_err(trouble)?;
+            (connection, Box::pin(driver))
+        } else {
+            let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+            let (connection, driver) = made.map_err(trouble)?;
+            (connection, Box::pin(driver))
         };
         let mut session = Self { address: address.clone(), connection, driver: Some(driver) };
         session.ask(&[b"AUTH", login.user.as_bytes(), login.password.expose()]).await?;

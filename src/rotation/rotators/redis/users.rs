@@ -3,7 +3,7 @@
 //! Passwords go to the server as SHA-256 digests, the form in which it keeps them, so that neither
 //! its logs nor its monitor can show one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use redis::Value;
@@ -20,7 +20,10 @@ use crate::{
 /// The digest of a password, as ACL rules take it.
 pub(super) fn digested(password: &SecretValue) -> String {
     let digest = digest(&SHA256, password.expose());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// An ACL user as a server describes it.
