@@ -54,7 +54,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 11] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     ("reqwest::", &["store/vault", "app/dev_vault.rs", "config/check/vault.rs"]),
@@ -63,6 +63,10 @@ const FOREIGN: [(&str, &[&str]); 8] = [
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),
     ("moka::", &["broker/service.rs"]),
+    ("postgres_protocol::", &["rotation/rotators/postgres"]),
+    ("tokio_postgres::", &["rotation/rotators/postgres"]),
+    // The settings of this name, too.
+    ("redis::", &["rotation/rotators/redis", "config/operator"]),
 ];
 
 /// The most lines of a file, its tests not counted.

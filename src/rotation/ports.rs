@@ -74,9 +74,11 @@ pub enum Generated {
     /// A person has to make it and hand it over, as this text describes.
     HandOver(String),
     /// The target makes it when it is applied, and keeps it: nothing is stored and no label is
-    /// moved, and readers have it from the target. [`Rotator::held`] tells what the target holds;
-    /// the engine gives that wherever it gives a stored value otherwise. Such a target accepts one
-    /// value at a time and never goes back to an earlier one: a failure is retried or parked.
+    /// moved, and readers have it from the target. [`Rotator::held`] tells what the target holds,
+    /// which is what proofs and validators are given; [`Rotator::apply`] is given no fields, and
+    /// [`Rotator::revoke`] none either, for the old value is gone with it. After a crash the engine
+    /// applies again rather than proves, since what is held works before and after. Such a target
+    /// never goes back to an earlier value: a failure is retried or parked.
     InPlace {
         /// What tells the value that is there from the one to come, such as the time of the last
         /// change, so that applying twice changes it once; never a value.

@@ -15,4 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod common;
 mod postgres;
+mod redis;
+mod vault_database;

@@ -1,73 +1,45 @@
 //! `PostgreSQL` users that take turns, and one whose password is replaced.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use secret_broker::{
     config::{
         Credential,
         operator::{
             LoginSource,
             targets::{
-                endpoint::{Endpoint, HostPort, Tls},
+                endpoint::Tls,
                 form::{Form, Template},
                 postgres::{self as settings, Turn, Use},
             },
         },
     },
     domain::{
-        fault::{Fault, Reason},
+        fault::Reason,
         secret::{Fields, SecretValue},
     },
     rotation::{
-        ports::{Change, Generated, Login, Revocation, Rotator, Severity, TargetError, Validator},
+        ports::{Rotator, Validator},
         rotators::postgres::{PostgresRotator, PostgresValidator},
     },
 };
 
-use crate::support::{
-    postgres::{PASSWORD, Postgres},
-    until,
+use crate::{
+    common::{
+        COMPROMISED, Given, ROUTINE, apply, authority, done, endpoint, fault, generate, here,
+        login, refused, text, turned,
+    },
+    support::{
+        postgres::{PASSWORD, Postgres},
+        until,
+    },
 };
 
 /// The superuser.
 const OPERATOR: (&str, &str) = ("postgres", PASSWORD);
-const ROUTINE: Severity = Severity { part: 0, compromised: false };
-const COMPROMISED: Severity = Severity { part: 0, compromised: true };
-
-/// The operator's login.
-pub struct Given(&'static str, String);
-
-#[async_trait]
-impl Login for Given {
-    async fn fields(&self) -> Result<Arc<Fields>, Fault> {
-        Ok(Arc::new(login(self.0, &self.1)))
-    }
-}
-
-pub fn login(user: &str, password: &str) -> Fields {
-    [("username", user), ("password", password)]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), SecretValue::new(value)))
-        .collect()
-}
-
-fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {
-    std::str::from_utf8(fields.field(name).expect("a field").expose()).expect("text")
-}
-
-fn here(port: u16) -> HostPort {
-    HostPort { host: "127.0.0.1".to_owned(), port }
-}
 
 fn at(server: &Postgres) -> Use {
-    let endpoint = Endpoint {
-        address: here(server.port),
-        replicas: Vec::new(),
-        tls: Tls::Disable,
-        timeout: Duration::from_secs(10),
-        replication_timeout: Duration::from_secs(20),
-    };
+    let endpoint = endpoint(server.port);
     Use { endpoint, database: "postgres".to_owned(), owner: None, alike: Vec::new(), query: None }
 }
 
@@ -110,50 +82,6 @@ async fn two_users(server: &Postgres) -> (Use, Turn) {
         ..at(server)
     };
     (usage, Turn::Alternating(users))
-}
-
-async fn generate(rotator: &dyn Rotator, current: Option<&Fields>) -> Fields {
-    match rotator.generate(current).await.expect("a value") {
-        Generated::Value { fields, .. } => fields,
-        _ => panic!("a value of its own"),
-    }
-}
-
-async fn apply(
-    rotator: &dyn Rotator,
-    current: Option<&Fields>,
-    new: &Fields,
-) -> Result<String, TargetError> {
-    let facts = BTreeMap::new();
-    rotator.apply(&Change { current, new, facts: &facts }).await
-}
-
-/// A new value that is in force.
-async fn turned(rotator: &dyn Rotator, current: Option<&Fields>) -> Fields {
-    let new = generate(rotator, current).await;
-    apply(rotator, current, &new).await.expect("it is applied");
-    new
-}
-
-fn done(revocation: Revocation) -> String {
-    match revocation {
-        Revocation::Done(evidence) => evidence,
-        Revocation::Continue { .. } => panic!("it is done in one part"),
-    }
-}
-
-fn refused(result: Result<String, TargetError>) -> String {
-    match result {
-        Err(TargetError::Refused(why)) => why.into_owned(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn fault<T: std::fmt::Debug>(result: Result<T, TargetError>) -> Fault {
-    match result {
-        Err(TargetError::Fault(fault)) => fault,
-        other => panic!("{other:?}"),
-    }
 }
 
 async fn logs_in(server: &Postgres, value: &Fields) -> bool {
@@ -267,15 +195,23 @@ async fn users_whose_rights_drifted_apart_are_refused_with_what_differs() {
         server.execute(mend).await;
         rotator.prove(&value).await.unwrap_or_else(|error| panic!("{mend}: {error}"));
     }
-    // Rights in a database that the user is not connected to are seen, too.
-    let elsewhere = settings_of(&server, "other");
+}
+
+#[tokio::test]
+async fn rights_in_a_database_that_the_user_is_not_connected_to_are_seen_too() {
+    let server = Postgres::start().await;
+    let (usage, turn) = two_users(&server).await;
+    let rotator = rotator(usage, turn);
+    let value = turned(&rotator, None).await;
+    server.execute("CREATE DATABASE other").await;
+    let elsewhere = statements(&server, "other");
     elsewhere("CREATE TABLE far (a int); GRANT SELECT ON far TO shop_a").await;
     let why = refused(rotator.prove(&value).await);
     assert!(why.contains("an object of the database other (shop_a alone)"), "{why}");
 }
 
 /// Runs statements in another database.
-fn settings_of(server: &Postgres, database: &'static str) -> impl AsyncFn(&str) {
+fn statements(server: &Postgres, database: &'static str) -> impl AsyncFn(&str) {
     let port = server.port;
     async move |sql: &str| {
         let mut config = tokio_postgres::Config::new();
@@ -465,7 +401,7 @@ async fn a_standby_is_waited_for() {
     let seen = rotator.prove(&old).await.expect("it arrives");
     assert!(seen.contains("replicas with the same: 1"), "{seen}");
 
-    let on_standby = settings_of(&standby, "postgres");
+    let on_standby = statements(&standby, "postgres");
     on_standby("SELECT pg_wal_replay_pause()").await;
     let new = turned(&rotator, Some(&old)).await;
     let late = fault(hasty.prove(&new).await);
@@ -483,17 +419,9 @@ async fn a_standby_is_waited_for() {
 
 #[tokio::test]
 async fn the_servers_certificate_and_name_are_checked_and_plain_text_is_no_fallback() {
-    let made =
-        rcgen::generate_simple_self_signed(vec!["db.shop".to_owned()]).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, pem: &str| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, pem).expect("a file");
-        Some(path)
-    };
-    let ca = file("ca.pem", &made.cert.pem());
-    let stranger = rcgen::generate_simple_self_signed(vec!["db.shop".to_owned()]).expect("one");
-    let other = file("other.pem", &stranger.cert.pem());
+    let (made, ca) = authority(directory.path(), "ca.pem");
+    let (_, other) = authority(directory.path(), "other.pem");
     let server = Postgres::with_tls(&made.cert.pem(), &made.signing_key.serialize_pem()).await;
     let name = Some("db.shop".to_owned());
     let with = |ca: &Option<std::path::PathBuf>, server_name: &Option<String>| {

@@ -2,4 +2,6 @@
 
 mod login;
 pub mod postgres;
+pub mod redis;
+pub mod vault_database;
 mod wire;

@@ -17,13 +17,15 @@ pub mod jwt;
 pub mod manual;
 pub mod postgres;
 pub mod redis;
+#[cfg(test)]
+mod tests;
 pub mod vault_database;
 
 /// The rotator of a secret: exactly one.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotate {
-    /// A PostgreSQL user, or two that take turns.
+    /// A `PostgreSQL` user, or two that take turns.
     pub postgres: Option<postgres::Raw>,
     /// A Redis ACL user.
     pub redis: Option<redis::Raw>,
@@ -48,7 +50,7 @@ pub struct Rotate {
 /// The rotator of a secret and its settings.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A PostgreSQL user, or two that take turns.
+    /// A `PostgreSQL` user, or two that take turns.
     Postgres(postgres::Postgres),
     /// A Redis ACL user.
     Redis(redis::Redis),

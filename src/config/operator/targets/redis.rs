@@ -29,6 +29,8 @@ pub struct Raw {
     pub users: Vec<String>,
     /// The password of the server itself (`requirepass`), in place of a user.
     pub requirepass: bool,
+    /// Users that versions from before name, and that may be switched off once they are replaced.
+    pub former: Vec<String>,
     /// What the application does, such as `["GET", "health"]`; `PING` when empty.
     pub command: Vec<String>,
     /// How many random characters a password has.
@@ -58,6 +60,8 @@ pub struct Redis {
     pub usage: Use,
     /// Whose password is replaced.
     pub turn: Turn,
+    /// Users that versions from before name.
+    pub former: Vec<String>,
     /// The form of a new value.
     pub form: Form,
     /// The login of the operator; the secret itself when absent.
@@ -93,7 +97,12 @@ pub(super) fn check(check: &mut Check<'_>, key: &Key, raw: Raw) -> Option<Redis>
         (login, _) => login::check(check, &key.name("login"), login, &by).map(Some),
     };
     let usage = check_use(check, key, RawUse { server: raw.server, command: raw.command });
-    Some(Redis { usage: usage?, turn: turn?, form: form?, login: login? })
+    let former = raw.former;
+    if !former.iter().all(|name| is_name(name)) {
+        wrong_name(check, key.name("former"));
+        return None;
+    }
+    Some(Redis { usage: usage?, turn: turn?, former, form: form?, login: login? })
 }
 
 /// Completes the settings of a validator.
@@ -138,10 +147,17 @@ fn turn(
         Turn::Alternating(users) => users.as_slice(),
         Turn::Requirepass => &[],
     };
-    let odd = |name: &String| name.is_empty() || name.contains([' ', '\0']);
-    if names.iter().any(odd) {
-        check.wrong(key.clone(), "not a user's name", "expected texts without spaces");
+    if !names.iter().all(|name| is_name(name)) {
+        wrong_name(check, key.clone());
         return None;
     }
     Some(turn)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains([' ', '\0'])
+}
+
+fn wrong_name(check: &mut Check<'_>, key: Key) {
+    check.wrong(key, "not a user's name", "expected a text without spaces");
 }

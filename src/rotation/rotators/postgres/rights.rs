@@ -52,4 +52,5 @@ things(who, thing, label) AS (
     WHERE grantee = who.oid
 )
 SELECT label, min(who) FROM things GROUP BY thing, label
-HAVING count(DISTINCT who) <> 2 ORDER BY label, min(who) LIMIT 5";
+HAVING count(DISTINCT who) <> 2
+ORDER BY label LIKE 'ownership %' DESC, label, min(who) LIMIT 5";

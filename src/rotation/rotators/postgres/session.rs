@@ -66,18 +66,13 @@ impl Session {
             .ssl_mode(if checked.is_some() { SslMode::Require } else { SslMode::Disable });
         let stream = wire::dial(address).await?;
         let trouble = |error: Error| Trouble::new(address, &error);
-        let (client, connection): (_, Ends) = match checked {
-            Some(Checked { config: tls, name }) => {
-                let tls = Handshake { connector: tls.into(), name };
-                let (client, connection) =
-                    config.connect_raw(stream, tls).await.map_err(trouble)?;
-                (client, Box::pin(connection))
-            }
-            None => {
-                let (client, connection) =
-                    config.connect_raw(stream, NoTls).await.map_err(trouble)?;
-                (client, Box::pin(connection))
-            }
+        let (client, connection): (_, Ends) = if let Some(Checked { config: tls, name }) = checked {
+            let tls = Handshake { connector: tls.into(), name };
+            let (client, connection) = config.connect_raw(stream, tls).await.map_err(trouble)?;
+            (client, Box::pin(connection))
+        } else {
+            let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(trouble)?;
+            (client, Box::pin(connection))
         };
         Ok(Self { address: address.clone(), client, connection: Some(connection) })
     }
