@@ -10,7 +10,7 @@ use crate::{
     config::{VaultEngine, VaultPath},
     domain::{
         fault::{Fault, Reason},
-        life::{Issued, Lease, Lifetime},
+        life::{Issued, Lease, Lifetime, Predecessor},
         secret::{Fields, SecretValue, Version},
     },
     store::VersionKey,
@@ -92,7 +92,13 @@ fn generic(
 }
 
 fn value(version: Version, fields: Fields, lifetime: Lifetime) -> Issued {
-    Issued { fields: Arc::new(fields), version, lifetime, max_left: None }
+    Issued {
+        fields: Arc::new(fields),
+        version,
+        lifetime,
+        max_left: None,
+        predecessor: Predecessor::Untold,
+    }
 }
 
 /// Takes the wanted fields from the data, under our names; all of them when none is named.
