@@ -10,6 +10,7 @@ pub mod cli;
 #[cfg(feature = "operator")]
 pub mod commands;
 pub mod config;
+pub mod contract;
 pub mod domain;
 pub mod files;
 pub mod identity;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::Credential;
+use super::Deployment;
 use crate::domain::life::Terms;
 
 /// One secret of the catalogue.
@@ -94,6 +95,8 @@ pub enum VaultEngine {
         mount: String,
         /// The path below it.
         path: String,
+        /// Whom its labels have to be for.
+        deployment: Deployment,
     },
     /// Any other engine: the path is called and the lifetime read from the answer.
     Generic {
@@ -104,6 +107,17 @@ pub enum VaultEngine {
         /// Parameters: the query of a GET, the body of a POST.
         parameters: BTreeMap<String, String>,
     },
+}
+
+impl VaultPath {
+    /// The path below Vault's `/v1/` that is called.
+    pub fn api_path(&self) -> String {
+        match &self.engine {
+            VaultEngine::KvV1 { mount, path } => format!("{mount}/{path}"),
+            VaultEngine::KvV2 { mount, path, .. } => format!("{mount}/data/{path}"),
+            VaultEngine::Generic { path, .. } => path.clone(),
+        }
+    }
 }
 
 /// The method of a generic Vault call.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::option_option, reason = "a key that is absent is not one that is wrong")]
 
+mod operator;
 mod policy;
 mod secrets;
 mod server;
@@ -64,6 +65,8 @@ impl Check<'_> {
             server,
             tls,
             vault,
+            deployment,
+            operator,
             defaults,
             secrets,
             policy,
@@ -77,7 +80,10 @@ impl Check<'_> {
         let server = self.server(server, http);
         let tls = self.tls(server.as_ref().and_then(|s| s.listen).is_some(), tls);
         let vault = self.vault(wants_vault, vault, state.is_some());
-        let secrets = self.secrets(&defaults, secrets);
+        let deployment = self.deployment(deployment);
+        let operator = self.operator(operator);
+        let mut secrets = self.secrets(&defaults, secrets);
+        deployment.iter().for_each(|deployment| deployment.receives(&mut secrets));
         let policy = self.policy(policy, &secrets);
         let audit = self.audit(audit);
         let state = self.state(state);
@@ -95,6 +101,8 @@ impl Check<'_> {
             server: server?,
             tls: tls?,
             vault: vault?,
+            deployment: deployment?,
+            operator: operator?,
             secrets,
             policy,
             audit: audit?,

@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod check;
+mod deployment;
 mod mistake;
 #[cfg(feature = "operator")]
 pub mod operator;
@@ -21,6 +22,7 @@ mod vault;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use catalogue::{Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath};
+pub use deployment::{Deployment, OperatorFeed};
 pub use mistake::{Key, Mistake, Mistakes};
 pub use summary::{check_file, environment};
 pub use vault::{AuthMethod, Credential, Vault, VaultAuth};
@@ -39,6 +41,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The Vault server; present when a secret or the certificates come from it.
     pub vault: Option<Vault>,
+    /// What this sidecar is part of.
+    pub deployment: Deployment,
+    /// The operator that tells of rotations; changes are found by polling alone without it.
+    pub operator: Option<OperatorFeed>,
     /// The secrets by name.
     pub secrets: BTreeMap<SecretName, Secret>,
     /// Who may do what.

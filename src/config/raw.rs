@@ -8,9 +8,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod operator;
 mod sections;
 mod sources;
 
+pub use operator::*;
 pub use sections::*;
 pub use sources::*;
 
@@ -35,6 +37,12 @@ pub struct File {
     pub tls: Option<Tls>,
     /// The Vault server; needed when a secret or the certificates come from it.
     pub vault: Option<Vault>,
+    /// What this sidecar is part of. The labels of a secret's versions in a `kv2` engine say what it is served:
+    /// `at.ENVIRONMENT.COLOUR`, else `at.ENVIRONMENT`, else `current`; the latest version where nothing is labelled.
+    pub deployment: Deployment,
+    /// The operator, which tells of rotations at once. Without it, and whenever it is away, changes are found by
+    /// polling; nothing that is served waits for it.
+    pub operator: Option<Operator>,
     /// How secrets are kept that do not say otherwise.
     pub defaults: Defaults,
     /// The secrets by name, each with where it comes from and how it is kept. A name is 1 to 253 of the characters `A-Z a-z 0-9 _ - . /`; at most 10000.

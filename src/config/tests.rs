@@ -108,7 +108,7 @@ log_format = "xml"
         "line 16: secrets.POSTGRES_PASSWORD.role: missing; needed by engine = \"database\"",
         "line 20: secrets.POSTGRES_PASSWORD.max_agee: unknown key; did you mean `max_age`?",
         "line 21: secrets.\"bad name\": not a secret's name; a secret's name is 1 to 253 of the characters A-Z a-z 0-9 _ - . /",
-        "line 24: secrets.\"bad name\".file: not a key of `memory`; it belongs to `dotenv`",
+        "line 24: secrets.\"bad name\".file: not a key of `memory`; it belongs to `dotenv` and `sealed`",
         "line 26: policy[0].identities[0]: not a pattern of identities; expected spiffe://…, dns:NAME, unix:uid=UID,gid=GID, or a `*` in front",
         "line 28: policy[0].verbs[0]: `gett`; expected one of `get`, `list`, `watch`, `report`, `observe`",
         "line 28: policy[0].verbs[2]: `wach`; expected one of `get`, `list`, `watch`, `report`, `observe`",
@@ -218,6 +218,48 @@ fn no_message_repeats_a_credential_written_in_any_place() {
     let good =
         with("[vault]\naddress = 'https://v'\n[vault.auth]\nmethod = 'token'\ntoken_env = 'GOOD'");
     assert!(!format!("{:?}", parse(&good).unwrap()).contains("planted-value"));
+}
+
+#[test]
+fn a_deployment_is_named_by_parts_of_a_label() {
+    let kv = "[vault]\naddress = \"https://v\"\n[vault.auth]\nmethod = \"token\"\ntoken_env = \"GOOD\"\n\
+        [secrets.A]\ncategory = \"c\"\nstore = \"vault\"\nengine = \"kv2\"\npath = \"p\"\n";
+    let named = "[deployment]\nenvironment = \"production\"\ncolour = \"green\"\n";
+    let config = parse(&with(&format!("{named}{kv}"))).unwrap().config;
+    let SecretOrigin::Vault(place) = &config.secrets["A"].origin else { panic!("of Vault") };
+    let VaultEngine::KvV2 { deployment, .. } = &place.engine else { panic!("of version 2") };
+    assert_eq!(deployment, &config.deployment);
+    assert_eq!(deployment.colour.as_deref(), Some("green"));
+    assert_eq!(place.api_path(), "secret/data/p");
+    let alone = "[deployment]\ncolour = \"green\"";
+    let expected = ["deployment.environment: missing; needed by deployment.colour"];
+    assert_eq!(mistakes(&with(alone)), expected);
+    for bad in ["", "a.b", "a b", &"x".repeat(64)] {
+        let found = mistakes(&with(&format!("[deployment]\nenvironment = \"{bad}\"")));
+        assert_eq!(found.len(), 1, "{bad}");
+    }
+}
+
+#[test]
+fn an_operator_is_called_over_tls_with_files_of_one_kind() {
+    let read = |keys: &str| parse(&with(&format!("[operator]\n{keys}")));
+    let https = "address = \"https://operator:7500\"\n";
+    let feed = read(&format!("{https}cert_dir = \"/t\"")).unwrap().config.operator.unwrap();
+    assert_eq!((feed.ca, feed.key), ("/t/ca.pem".into(), "/t/client.key".into()));
+    let files = "ca = \"/c\"\ncert = \"/l\"\nkey = \"/k\"\nserver_name = \"operator.svc\"";
+    let feed = read(&format!("{https}{files}")).unwrap().config.operator.unwrap();
+    assert_eq!((feed.cert, feed.server_name), ("/l".into(), Some("operator.svc".into())));
+    for (keys, mistakes) in [
+        ("cert_dir = \"/t\"", 1),
+        ("address = \"http://operator:7500\"\ncert_dir = \"/t\"", 1),
+        ("address = \"unix:///run/o.sock\"\ncert_dir = \"/t\"", 1),
+        ("address = \"https://operator\"\ncert_dir = \"/t\"", 1),
+        ("address = \"https://operator:1\"\nca = \"/c\"", 2),
+        ("address = \"https://operator:1\"\ncert_dir = \"/t\"\nkey = \"/k\"", 1),
+        ("address = \"https://operator:1\"\ncert_dir = \"/t\"\nserver_name = \"a b\"", 1),
+    ] {
+        assert_eq!(read(keys).unwrap_err().all.len(), mistakes, "{keys}");
+    }
 }
 
 #[test]

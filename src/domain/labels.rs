@@ -38,6 +38,16 @@ impl fmt::Display for Audience {
     }
 }
 
+/// The versions that one sidecar reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The version that it serves.
+    pub served: u64,
+    /// Another version that is still accepted, and until when; without a time for as long as the
+    /// labels stay as they are.
+    pub previous: Option<(u64, Option<Timestamp>)>,
+}
+
 /// The labels of one secret's versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
@@ -114,6 +124,30 @@ impl Labels {
         version.or(self.current)
     }
 
+    /// What a sidecar of this environment and colour reads at `now`; `None` when no label is for
+    /// it.
+    pub fn reading(
+        &self,
+        environment: Option<&str>,
+        colour: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Reading> {
+        let served = self.served(environment, colour)?;
+        let previous = if Some(served) == self.current {
+            let until = self.previous_until.filter(|until| *until > now);
+            self.previous.zip(until).map(|(previous, until)| (previous, Some(until)))
+        } else {
+            self.current.map(|current| (current, None))
+        };
+        let previous = previous.filter(|(version, _)| *version != served);
+        Some(Reading { served, previous })
+    }
+
+    /// Whether nothing is labelled: nobody moves labels here.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Stores a version aside.
     pub fn hold(&mut self, version: u64) {
         self.pending = Some(version);
@@ -173,6 +207,28 @@ mod tests {
         labels.promote(4, &Audience::Everyone, Some(Timestamp::UNIX_EPOCH));
         assert_eq!((labels.current, labels.previous, labels.pending), (Some(4), Some(3), None));
         assert_eq!(labels.served(None, None), Some(4));
+    }
+
+    #[test]
+    fn the_version_before_is_read_while_it_is_accepted() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut labels = Labels { current: Some(3), ..Labels::default() };
+        let read = |labels: &Labels, colour, now| {
+            let reading = labels.reading(Some("production"), Some(colour), at(now)).unwrap();
+            (reading.served, reading.previous)
+        };
+        assert_eq!(read(&labels, "green", 0), (3, None));
+        let green = Audience::Colour { environment: "production".into(), colour: "green".into() };
+        labels.promote(4, &green, None);
+        assert_eq!(read(&labels, "green", 0), (4, Some((3, None))));
+        assert_eq!(read(&labels, "blue", 0), (3, None));
+        labels.promote(4, &Audience::Everyone, Some(at(100)));
+        assert_eq!(read(&labels, "blue", 99), (4, Some((3, Some(at(100))))));
+        assert_eq!(read(&labels, "blue", 100), (4, None));
+        labels.withdraw();
+        assert_eq!(read(&labels, "green", 0), (4, None));
+        let held = Labels { pending: Some(1), ..Labels::default() };
+        assert!(held.reading(None, None, at(0)).is_none() && !held.is_empty());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     broker::ports::Origin,
     domain::{
         fault::{Fault, Reason},
-        life::{Issued, Lifetime},
+        life::{Issued, Lifetime, Predecessor},
         secret::{Fields, SecretValue},
     },
     files::FileWatch,
@@ -68,6 +68,7 @@ impl Origin for Directory {
             fields: Arc::new(fields),
             lifetime: Lifetime::Unbounded,
             max_left: None,
+            predecessor: Predecessor::Untold,
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{
     config::Generator,
     domain::{
         fault::{Fault, Reason},
-        life::{Issued, Lease, Lifetime, Renewed},
+        life::{Issued, Lease, Lifetime, Predecessor, Renewed},
         secret::{Fields, SecretValue, Version},
         time::Moment,
     },
@@ -97,7 +97,13 @@ impl Memory {
             held.value = Some((Arc::clone(&made.0), made.1.clone()));
             made
         };
-        Ok(Issued { fields, version, lifetime: Lifetime::Unbounded, max_left: None })
+        Ok(Issued {
+            fields,
+            version,
+            lifetime: Lifetime::Unbounded,
+            max_left: None,
+            predecessor: Predecessor::Untold,
+        })
     }
 
     fn lease(&self, terms: LeaseTerms) -> Result<Issued, Fault> {
@@ -113,6 +119,7 @@ impl Memory {
             version,
             lifetime: Lifetime::Leased { lease: Lease { id, renewable: true }, ttl },
             max_left: terms.max_ttl,
+            predecessor: Predecessor::Untold,
         })
     }
 

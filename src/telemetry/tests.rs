@@ -27,7 +27,7 @@ use crate::{
     config::{Config, LogFormat, Telemetry},
     domain::{
         fault::{Fault, Reason},
-        life::{Change, Issued, Lease, Lifetime, Renewed, State},
+        life::{Change, Issued, Lease, Lifetime, Predecessor, Renewed, State},
         secret::{Fields, Generation, SecretValue, Version},
         time::Moment,
     },
@@ -238,6 +238,7 @@ impl Origin for Store {
             version: Version("1".into()),
             lifetime: Lifetime::Unbounded,
             max_left: None,
+            predecessor: Predecessor::Untold,
         })
     }
 

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use secret_broker::{
     app::clock::SystemClock,
     broker::ports::Origin,
-    config::{self, AuthMethod, Credential, VaultAuth, VaultEngine, VaultMethod, VaultPath},
+    config::{
+        self, AuthMethod, Credential, Deployment, VaultAuth, VaultEngine, VaultMethod, VaultPath,
+    },
     domain::{budget::BudgetTerms, secret::SecretValue},
     store::{VersionKey, vault::VaultStore},
 };
@@ -62,7 +64,11 @@ impl KeyValue {
     }
 
     fn at(&self, mount: &str, path: &str, key: &str) -> Arc<dyn Origin> {
-        let engine = VaultEngine::KvV2 { mount: mount.into(), path: path.into() };
+        let engine = VaultEngine::KvV2 {
+            mount: mount.into(),
+            path: path.into(),
+            deployment: Deployment::default(),
+        };
         let fields = BTreeMap::from([("value".to_owned(), key.to_owned())]);
         self.store.origin(VaultPath { engine, fields })
     }

@@ -21,13 +21,20 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Builder {
     address: Option<String>,
     cert_dir: Option<PathBuf>,
+    cert_files: Option<[PathBuf; 3]>,
     server_name: Option<String>,
     deadline: Duration,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { address: None, cert_dir: None, server_name: None, deadline: DEADLINE }
+        Self {
+            address: None,
+            cert_dir: None,
+            cert_files: None,
+            server_name: None,
+            deadline: DEADLINE,
+        }
     }
 }
 
@@ -59,6 +66,19 @@ impl Builder {
         self
     }
 
+    /// The authorities of the broker's certificate, the certificate chain to show it and the chain's key, each a PEM
+    /// file, in place of a directory of files that are named as the broker names them.
+    #[must_use]
+    pub fn cert_files(
+        mut self,
+        ca: impl Into<PathBuf>,
+        chain: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.cert_files = Some([ca.into(), chain.into(), key.into()]);
+        self
+    }
+
     /// The name that the broker's certificate has to carry, if not the address's host.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
@@ -79,10 +99,11 @@ impl Builder {
     /// [`Error::Configuration`] when the address is none, or needs certificates and no directory is named.
     pub fn build(self) -> Result<Client, Error> {
         let address = self.address.as_deref().unwrap_or("https://127.0.0.1:7443").parse()?;
-        let certificates = match (&address, &self.cert_dir) {
-            (Address::Unix(_), _) => None,
-            (Address::Tls { .. }, Some(directory)) => Some(Certificates::in_directory(directory)),
-            (Address::Tls { .. }, None) => return Err(without_certificates(&address)),
+        let certificates = match (&address, self.cert_files, &self.cert_dir) {
+            (Address::Unix(_), ..) => None,
+            (_, Some([ca, chain, key]), _) => Some(Certificates::of_files(ca, chain, key)),
+            (_, None, Some(directory)) => Some(Certificates::in_directory(directory)),
+            (_, None, None) => return Err(without_certificates(&address)),
         };
         let connector =
             Connector::new(address.clone(), self.server_name, certificates, CONNECT_TIMEOUT)?;

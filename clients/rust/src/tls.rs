@@ -17,7 +17,7 @@ use rustls::{
     version::TLS13,
 };
 
-/// Three PEM files in a directory.
+/// Three PEM files.
 pub(crate) struct Certificates {
     ca: PathBuf,
     chain: PathBuf,
@@ -36,12 +36,12 @@ type Stamp = [(u64, u64, i64, i64); 3];
 
 impl Certificates {
     pub(crate) fn in_directory(directory: &Path) -> Self {
-        Self {
-            ca: directory.join("ca.pem"),
-            chain: directory.join("client.pem"),
-            key: directory.join("client.key"),
-            loaded: Mutex::new(None),
-        }
+        let file = |name| directory.join(name);
+        Self::of_files(file("ca.pem"), file("client.pem"), file("client.key"))
+    }
+
+    pub(crate) fn of_files(ca: PathBuf, chain: PathBuf, key: PathBuf) -> Self {
+        Self { ca, chain, key, loaded: Mutex::new(None) }
     }
 
     /// The configuration for a new connection. Reads small local files.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     broker::ports::Origin,
     config::{
-        Credential, VaultEngine, VaultMethod, VaultPath,
+        Credential, Deployment, VaultEngine, VaultMethod, VaultPath,
         operator::{LoginSource, Target, targets::vault_database::What},
     },
     domain::{
@@ -46,7 +46,11 @@ fn login(source: &mut LoginSource, vault: &Arc<VaultStore>) -> Arc<dyn Login> {
     match taken {
         LoginSource::Vault(path) => {
             let engine = match path.split_once("/data/") {
-                Some((mount, path)) => VaultEngine::KvV2 { mount: mount.into(), path: path.into() },
+                Some((mount, path)) => VaultEngine::KvV2 {
+                    mount: mount.into(),
+                    path: path.into(),
+                    deployment: Deployment::default(),
+                },
                 None => VaultEngine::Generic {
                     path,
                     method: VaultMethod::Get,

@@ -25,7 +25,7 @@ use crate::{
     domain::{
         budget::{Admission, Budget},
         fault::{Fault, Reason},
-        life::{Change, Issued, Lease, Lifetime, Renewed, Terms},
+        life::{Change, Issued, Lease, Lifetime, Predecessor, Renewed, Terms},
         secret::{Fields, SecretName, SecretValue, Version},
         time::{Jitter, Moment},
     },
@@ -211,7 +211,13 @@ impl Origin for FakeOrigin {
 
 fn issued(version: &str, lifetime: Lifetime) -> Issued {
     let fields = Arc::new(Fields::single(SecretValue::new(version)));
-    Issued { fields, version: Version(version.into()), lifetime, max_left: None }
+    Issued {
+        fields,
+        version: Version(version.into()),
+        lifetime,
+        max_left: None,
+        predecessor: Predecessor::Untold,
+    }
 }
 
 /// Asks the budget before each call, as the adapters of real stores do.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Check, Key, raw};
 use crate::{
-    config::{Credential, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath},
+    config::{
+        Credential, Deployment, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod,
+        VaultPath,
+    },
     domain::{
         life::Terms,
         secret::{SINGLE_FIELD, SecretName},
@@ -198,7 +201,7 @@ impl Check<'_> {
                 if engine == raw::Engine::Kv1 {
                     VaultEngine::KvV1 { mount, path }
                 } else {
-                    VaultEngine::KvV2 { mount, path }
+                    VaultEngine::KvV2 { mount, path, deployment: Deployment::default() }
                 }
             }
         };

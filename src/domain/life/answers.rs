@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Change, Effect, Ended, Held, Issued, Lifetime, Renewed,
+    Change, Effect, Ended, Held, Issued, Lifetime, Predecessor, Renewed,
     table::{Call, EXPIRING_SHARE, Life, Setback, Task},
 };
 use crate::domain::{
@@ -51,6 +51,7 @@ impl Life {
         }
         self.foreign = false;
         self.schedule(&issued, unchanged, call.since);
+        self.follow(&issued.predecessor, call.since, now);
         self.ended = None;
         self.wanted = false;
         let change = self.confirmed(if unchanged { None } else { Some(Change::Rotated) });
@@ -75,7 +76,7 @@ impl Life {
     }
 
     /// Puts a new version in the place of the held one, which overlaps it from now on. A value
-    /// that its store has rotated away works no more, so it does not.
+    /// that its store has rotated away, or says is accepted no more, does not.
     fn replace(&mut self, issued: &Issued, generation: Generation, since: Moment, now: Moment) {
         let next = Held {
             fields: Arc::clone(&issued.fields),
@@ -86,13 +87,35 @@ impl Life {
             lease: lease_of(issued).cloned(),
         };
         let readers = std::mem::take(&mut self.readers);
-        let rotated_away = matches!(issued.lifetime, Lifetime::Rotates(_)) && !self.foreign;
-        if let Some(old) = self.held.replace(next)
-            && !(rotated_away && old.lease.is_none())
-            && old.is_live(now)
-        {
+        let rotated_away = matches!(issued.lifetime, Lifetime::Rotates(_));
+        let Some(old) = self.held.replace(next).filter(|old| old.is_live(now)) else { return };
+        let works = old.lease.is_some()
+            || self.foreign
+            || match &issued.predecessor {
+                Predecessor::Untold => !rotated_away,
+                Predecessor::Withdrawn => false,
+                Predecessor::Accepted(accepted) => accepted.is(&old),
+            };
+        if works {
             self.retiring.retire(old, readers, self.terms.overlap, now);
         }
+    }
+
+    /// Takes over what the store says of the version before the held one.
+    fn follow(&mut self, predecessor: &Predecessor, since: Moment, now: Moment) {
+        let (accepted, until) = match predecessor {
+            Predecessor::Untold => return self.retiring.untold(),
+            Predecessor::Withdrawn => (None, now),
+            Predecessor::Accepted(accepted) => {
+                // Without an end it is confirmed with each read, and lasts beyond the next one.
+                let confirmed = self.terms.overlap.max(self.terms.poll_interval * 2);
+                (Some(accepted), since + accepted.lasts.unwrap_or(confirmed))
+            }
+        };
+        let Some(held) = &self.held else { return };
+        let accepted = accepted.filter(|accepted| until > now && accepted.version != held.version);
+        let before = Generation(held.generation.0.saturating_sub(1));
+        self.retiring.told(accepted.map(|accepted| (accepted, until)), before, since, now);
     }
 
     /// Sets the end of the held version and what is due next for it.

@@ -76,6 +76,40 @@ pub struct Issued {
     /// The time after which no renewal can carry it, where the store knows: a parent token's
     /// or a role's maximum.
     pub max_left: Option<Duration>,
+    /// The version before it.
+    pub predecessor: Predecessor,
+}
+
+/// What a store says of the version before the one that it gives.
+#[derive(Debug, Default)]
+pub enum Predecessor {
+    /// Nothing: a version that is replaced overlaps its successor as our terms say.
+    #[default]
+    Untold,
+    /// No other version is accepted.
+    Withdrawn,
+    /// This one is still accepted, whether or not we ever held it.
+    Accepted(Accepted),
+}
+
+/// An earlier version that is still accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The value.
+    pub fields: Arc<Fields>,
+    /// Its version at the store.
+    pub version: Version,
+    /// The time until it is accepted no longer, counted from the call's start; `None` while the
+    /// store knows no end.
+    pub lasts: Option<Duration>,
+}
+
+impl Accepted {
+    /// Whether it is this version. Versions of two places can't be compared, so values are too.
+    pub(super) fn is(&self, held: &Held) -> bool {
+        held.version == self.version
+            && (Arc::ptr_eq(&held.fields, &self.fields) || held.fields == self.fields)
+    }
 }
 
 /// A lease's new time, counted from the call's start.
@@ -143,8 +177,10 @@ pub enum Event {
     Revoked(Lease),
     /// A lease could not be revoked.
     RevokeFailed(Lease, Fault),
-    /// The store hints that the value or its lease changed.
+    /// The store hints that the value or its lease changed: it is checked soon.
     Changed,
+    /// Who rotates the secret says that it changed: it is read at once.
+    Announced,
     /// A workload received a generation.
     Delivered(Arc<str>, Generation),
     /// A workload uses this generation and none before it.

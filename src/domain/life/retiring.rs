@@ -1,11 +1,13 @@
 //! Versions on their way out: they overlap their successor, then their leases are revoked.
 //!
 //! A lease leaves this place only when its store confirmed that it is gone, or when it came to
-//! its own end: a failed revocation is an exposure and is tried again until then.
+//! its own end: a failed revocation is an exposure and is tried again until then. Where the store
+//! says which version before is accepted, that version overlaps for as long as it says so, and none
+//! that it said so of before.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Effect, Held, Lease};
+use super::{Accepted, Effect, Held, Lease};
 use crate::domain::{
     fault::Fault,
     secret::Generation,
@@ -26,6 +28,8 @@ const REVOKE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::fr
 pub(super) struct Readers {
     known: BTreeSet<Arc<str>>,
     crowded: bool,
+    /// Nobody told us who they are: each workload that shows up may be one of them.
+    unknown: bool,
 }
 
 impl Readers {
@@ -38,7 +42,7 @@ impl Readers {
     }
 
     fn is_empty(&self) -> bool {
-        self.known.is_empty() && !self.crowded
+        self.known.is_empty() && !self.crowded && !self.unknown
     }
 }
 
@@ -52,11 +56,33 @@ pub struct Overlap {
     settles_at: Moment,
     /// Those who read it and acknowledged no later one.
     waiting: Readers,
+    basis: Basis,
+}
+
+/// Why a version overlaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    /// Our terms give it time, until its readers have moved on.
+    Terms,
+    /// An earlier run of ours held it; if the store says what is accepted, that counts.
+    Restored,
+    /// The store says that it is accepted.
+    Store,
 }
 
 impl Overlap {
     fn is_over(&self, now: Moment) -> bool {
-        now >= self.until || (self.waiting.is_empty() && now >= self.settles_at)
+        now >= self.until || (self.basis != Basis::Store && self.is_left(now))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_of_store(&self) -> bool {
+        self.basis == Basis::Store
+    }
+
+    /// Whether its readers have all moved on.
+    fn is_left(&self, now: Moment) -> bool {
+        self.waiting.is_empty() && now >= self.settles_at
     }
 
     fn wake_at(&self, now: Moment) -> Moment {
@@ -79,13 +105,20 @@ struct Condemned {
 pub(super) struct Retiring {
     overlaps: Vec<Overlap>,
     condemned: Vec<Condemned>,
+    /// Whether readers were to be waited for at the last look.
+    awaited: bool,
 }
 
 impl Retiring {
     /// Lets a replaced version live on for at most `overlap`.
     pub(super) fn retire(&mut self, held: Held, waiting: Readers, overlap: Duration, now: Moment) {
         let until = held.ends_at.map_or(now + overlap, |end| end.min(now + overlap));
-        self.overlaps.push(Overlap { held, until, settles_at: now + SETTLE, waiting });
+        let (settles_at, basis) = (now + SETTLE, Basis::Terms);
+        self.add(Overlap { held, until, settles_at, waiting, basis }, now);
+    }
+
+    fn add(&mut self, overlap: Overlap, now: Moment) {
+        self.overlaps.push(overlap);
         if self.overlaps.len() > MAX_OVERLAPS {
             let oldest = self.overlaps.remove(0);
             self.condemn(oldest.held, now);
@@ -96,8 +129,48 @@ impl Retiring {
     /// until its deadline.
     pub(super) fn restore(&mut self, held: Held, until: Moment) {
         let until = held.ends_at.map_or(until, |end| end.min(until));
-        let waiting = Readers { known: BTreeSet::new(), crowded: true };
-        self.overlaps.push(Overlap { held, until, settles_at: until, waiting });
+        let waiting = Readers { crowded: true, ..Readers::default() };
+        let basis = if held.lease.is_none() { Basis::Restored } else { Basis::Terms };
+        self.overlaps.push(Overlap { held, until, settles_at: until, waiting, basis });
+    }
+
+    /// The store says nothing of earlier versions: none overlaps on its word any more.
+    pub(super) fn untold(&mut self) {
+        self.overlaps.retain(|overlap| overlap.basis != Basis::Store);
+    }
+
+    /// The store says which version before the held one is accepted, and until when. It overlaps
+    /// until then; any other one that the store had a say in is withdrawn. One that we never held
+    /// takes the generation `before`.
+    pub(super) fn told(
+        &mut self,
+        accepted: Option<(&Accepted, Moment)>,
+        before: Generation,
+        since: Moment,
+        now: Moment,
+    ) {
+        let is_told = |held: &Held| accepted.is_some_and(|(accepted, _)| accepted.is(held));
+        self.overlaps
+            .retain(|o| o.held.lease.is_some() || o.basis == Basis::Terms || is_told(&o.held));
+        let Some((accepted, until)) = accepted else { return };
+        if let Some(overlap) = self.overlaps.iter_mut().rfind(|o| accepted.is(&o.held)) {
+            overlap.until = overlap.held.ends_at.map_or(until, |end| end.min(until));
+            overlap.basis = Basis::Store;
+            // The store keeps the value that it gave last, and compares by it.
+            overlap.held.fields = Arc::clone(&accepted.fields);
+            return;
+        }
+        let held = Held {
+            fields: Arc::clone(&accepted.fields),
+            version: accepted.version.clone(),
+            generation: before,
+            issued_at: since,
+            ends_at: None,
+            lease: None,
+        };
+        let waiting = Readers { unknown: true, ..Readers::default() };
+        let overlap = Overlap { held, until, settles_at: now, waiting, basis: Basis::Store };
+        self.add(overlap, now);
     }
 
     /// Has the lease of a version revoked now.
@@ -144,10 +217,23 @@ impl Retiring {
         }
     }
 
+    /// A workload read a later version: it may have had one whose readers nobody knows.
+    pub(super) fn appeared(&mut self, workload: &Arc<str>) {
+        for overlap in self.overlaps.iter_mut().filter(|o| o.waiting.unknown) {
+            overlap.waiting.add(Arc::clone(workload));
+        }
+    }
+
     pub(super) fn acknowledged(&mut self, workload: &str, generation: Generation) {
         for overlap in self.overlaps.iter_mut().filter(|o| o.held.generation < generation) {
             overlap.waiting.known.remove(workload);
+            overlap.waiting.unknown = false;
         }
+    }
+
+    /// Whether no reader is known, or feared, to use one of these versions.
+    pub(super) fn is_adopted(&self, now: Moment) -> bool {
+        self.overlaps.iter().all(|overlap| overlap.is_left(now))
     }
 
     pub(super) fn revoked(&mut self, lease: &Lease) {
@@ -171,8 +257,8 @@ impl Retiring {
         }
     }
 
-    /// Ends overlaps that are over and starts the revocations that are due. Returns whether the
-    /// overlap that readers see has changed.
+    /// Ends overlaps that are over and starts the revocations that are due. Returns whether what
+    /// is seen of them has changed.
     pub(super) fn advance(&mut self, now: Moment, effects: &mut Vec<Effect>) -> bool {
         let before = self.overlaps.len();
         let (over, kept): (Vec<_>, _) =
@@ -188,7 +274,8 @@ impl Retiring {
                 effects.push(Effect::Revoke(condemned.lease.clone()));
             }
         }
-        self.overlaps.len() != before
+        let awaited = !self.is_adopted(now);
+        self.overlaps.len() != before || std::mem::replace(&mut self.awaited, awaited) != awaited
     }
 
     /// The versions that are still accepted, oldest first.

@@ -112,6 +112,8 @@ pub struct View {
     pub attempts: u64,
     /// Leases that still have to be revoked.
     pub pending_revocations: usize,
+    /// No reader uses a version before the held one any more, as far as is known.
+    pub adopted: bool,
 }
 
 impl Life {
@@ -162,7 +164,8 @@ impl Life {
             Event::RevokeFailed(lease, fault) => {
                 self.retiring.revoke_failed(&lease, &fault, now, &mut self.jitter);
             }
-            Event::Changed => self.hinted(now, &mut effects),
+            Event::Changed => self.hinted(HINT_SPREAD, now, &mut effects),
+            Event::Announced => self.hinted(Duration::ZERO, now, &mut effects),
             Event::Delivered(workload, generation) => self.delivered(workload, generation),
             Event::Acknowledged(workload, generation) => {
                 self.retiring.acknowledged(&workload, generation);
@@ -172,7 +175,7 @@ impl Life {
             Event::TermsChanged(terms) => {
                 self.wanted |= terms.prefetch;
                 self.terms = terms;
-                self.hinted(now, &mut effects);
+                self.hinted(HINT_SPREAD, now, &mut effects);
             }
             Event::Restored(held, overlaps) => self.restored(held, overlaps, now, &mut effects),
             Event::Stopped { revoke } => self.stop(revoke, now, &mut effects),
@@ -205,6 +208,7 @@ impl Life {
             retry_at: self.setback.as_ref().map(|setback| setback.retry_at),
             attempts: self.attempts,
             pending_revocations: self.retiring.pending_revocations(),
+            adopted: self.retiring.is_adopted(now),
         }
     }
 
@@ -226,10 +230,10 @@ impl Life {
         }
     }
 
-    /// The store hints at a change: checks soon, also when a failure is backed off from.
-    fn hinted(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        self.verify_within(HINT_SPREAD, now);
-        let at = now + self.jitter.spread(HINT_SPREAD, 0.0, 1.0);
+    /// A change is hinted at: checks within `spread`, also when a failure is backed off from.
+    fn hinted(&mut self, spread: Duration, now: Moment, effects: &mut Vec<Effect>) {
+        self.verify_within(spread, now);
+        let at = now + self.jitter.spread(spread, 0.0, 1.0);
         let at = self.hint_at.map_or(at, |last| at.max(last + HINT_INTERVAL));
         if let Some(setback) = &mut self.setback
             && at < setback.retry_at
@@ -273,6 +277,7 @@ impl Life {
 
     fn delivered(&mut self, workload: Arc<str>, generation: Generation) {
         if self.held.as_ref().is_some_and(|held| held.generation == generation) {
+            self.retiring.appeared(&workload);
             self.readers.add(workload);
         } else {
             self.retiring.delivered(&workload, generation);

@@ -4,6 +4,7 @@
 
 mod ending;
 mod failing;
+mod labels;
 mod renewing;
 mod sequences;
 
@@ -45,6 +46,7 @@ fn issued(version: &str, lifetime: Lifetime) -> Issued {
         version: Version(version.into()),
         lifetime,
         max_left: None,
+        predecessor: Predecessor::Untold,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     broker::ports::Origin,
     domain::{
         fault::{Fault, Reason},
-        life::{Issued, Lifetime},
+        life::{Issued, Lifetime, Predecessor},
         secret::{Fields, SecretValue},
     },
     files::FileWatch,
@@ -60,6 +60,7 @@ impl Origin for Dotenv {
             fields: Arc::new(fields),
             lifetime: Lifetime::Unbounded,
             max_left: None,
+            predecessor: Predecessor::Untold,
         })
     }
 

@@ -24,7 +24,7 @@ use crate::{
     domain::{
         fault::{Fault, Reason},
         labels::Labels,
-        life::{Issued, Lifetime},
+        life::{Issued, Lifetime, Predecessor},
         secret::Version,
     },
     files::FileWatch,
@@ -120,6 +120,7 @@ impl Origin for Sealed {
                 version: Version(version.to_string().into()),
                 lifetime: Lifetime::Unbounded,
                 max_left: None,
+                predecessor: Predecessor::Untold,
             })
         })
         .await

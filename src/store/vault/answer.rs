@@ -10,7 +10,8 @@ use crate::{
     config::{VaultEngine, VaultPath},
     domain::{
         fault::{Fault, Reason},
-        life::{Issued, Lease, Lifetime},
+        labels::Labels,
+        life::{Issued, Lease, Lifetime, Predecessor},
         secret::{Fields, SecretValue, Version},
     },
     store::VersionKey,
@@ -25,11 +26,10 @@ pub(super) fn issued(
 ) -> Result<Issued, Fault> {
     let answer = (envelope.data, envelope.auth);
     let ((Some(Value::Object(data)), _) | (_, Some(Value::Object(data)))) = answer else {
-        return Err(Fault::new(Reason::Invalid, "Vault's answer has no data"));
+        return Err(no_data());
     };
     match &place.engine {
-        VaultEngine::KvV2 { .. } => versioned(place, data),
-        VaultEngine::KvV1 { .. } => {
+        VaultEngine::KvV1 { .. } | VaultEngine::KvV2 { .. } => {
             let fields = fields(&place.fields, data)?;
             Ok(value(key.version(&fields), fields, Lifetime::Unbounded))
         }
@@ -42,20 +42,48 @@ pub(super) fn issued(
     }
 }
 
-fn versioned(place: &VaultPath, mut data: Map<String, Value>) -> Result<Issued, Fault> {
-    let version = data.get("metadata").and_then(|meta| meta.get("version")).and_then(Value::as_u64);
-    let version = version.ok_or_else(|| {
-        Fault::new(
-            Reason::Invalid,
-            "the answer has no version: is the mount a KV engine of version 2?",
-        )
-    })?;
-    let Some(Value::Object(data)) = data.remove("data") else {
-        return Err(Fault::new(Reason::NotFound, "the latest version of the secret is deleted"));
-    };
-    let fields = fields(&place.fields, data)?;
-    let version = Version(version.to_string().into());
-    Ok(value(version, fields, Lifetime::Unbounded))
+/// One version of a key-value secret, and the labels of all of them.
+pub(super) struct Versioned {
+    pub(super) number: u64,
+    /// Absent when the version was deleted.
+    data: Option<Map<String, Value>>,
+    pub(super) labels: Labels,
+}
+
+impl Versioned {
+    /// Reads the answer of a key-value engine of version 2.
+    pub(super) fn read(envelope: Envelope) -> Result<Self, Fault> {
+        let Some(Value::Object(mut answer)) = envelope.data else { return Err(no_data()) };
+        let meta = answer.get("metadata");
+        let number = meta.and_then(|meta| meta.get("version")).and_then(Value::as_u64);
+        let number = number.ok_or_else(|| {
+            Fault::new(
+                Reason::Invalid,
+                "the answer has no version: is the mount a KV engine of version 2?",
+            )
+        })?;
+        let pairs = meta.and_then(|meta| meta.get("custom_metadata")).and_then(Value::as_object);
+        let pairs = pairs.into_iter().flatten();
+        let labels = Labels::from_pairs(pairs.filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))));
+        let data = match answer.remove("data") {
+            Some(Value::Object(data)) => Some(data),
+            _ => None,
+        };
+        Ok(Self { number, data, labels })
+    }
+
+    /// The wanted fields of this version.
+    pub(super) fn fields(self, place: &VaultPath) -> Result<Arc<Fields>, Fault> {
+        let Some(data) = self.data else {
+            let detail = format!("version {} of the secret is deleted", self.number);
+            return Err(Fault::new(Reason::NotFound, detail));
+        };
+        fields(&place.fields, data).map(Arc::new)
+    }
+}
+
+fn no_data() -> Fault {
+    Fault::new(Reason::Invalid, "Vault's answer has no data")
 }
 
 fn generic(
@@ -92,7 +120,13 @@ fn generic(
 }
 
 fn value(version: Version, fields: Fields, lifetime: Lifetime) -> Issued {
-    Issued { fields: Arc::new(fields), version, lifetime, max_left: None }
+    Issued {
+        fields: Arc::new(fields),
+        version,
+        lifetime,
+        max_left: None,
+        predecessor: Predecessor::Untold,
+    }
 }
 
 /// Takes the wanted fields from the data, under our names; all of them when none is named.
@@ -177,15 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_kv_version_is_the_secrets_version_and_a_deleted_one_is_not_found() {
-        let kv = place(VaultEngine::KvV2 { mount: "kv".into(), path: "a".into() });
-        let issued =
-            answer(&kv, json!({"data": {"data": {"a": 1, "b": "x"}, "metadata": {"version": 7}}}))
-                .expect("an issue");
-        assert_eq!(&*issued.version.0, "7");
-        assert_eq!(issued.fields.field("a").map(SecretValue::expose), Some(b"1".as_slice()));
-        let deleted = answer(&kv, json!({"data": {"data": null, "metadata": {"version": 8}}}));
-        assert_eq!(deleted.map_err(|f| f.reason).err(), Some(Reason::NotFound));
+    fn a_kv_version_has_a_number_and_labels_and_a_deleted_one_is_not_found() {
+        let read = |data: Value| Versioned::read(serde_json::from_value(data).expect("an answer"));
+        let custom = json!({"current": "6", "at.staging": "7", "owner": "shop"});
+        let meta = json!({"version": 7, "custom_metadata": custom});
+        let data = json!({"data": {"data": {"a": 1, "b": "x"}, "metadata": meta}});
+        let version = read(data).expect("a version");
+        assert_eq!((version.number, version.labels.current), (7, Some(6)));
+        let fields = version.fields(&generic_place()).expect("fields");
+        assert_eq!(fields.field("a").map(SecretValue::expose), Some(b"1".as_slice()));
+        let meta = json!({"version": 8, "custom_metadata": null});
+        let deleted = read(json!({"data": {"data": null, "metadata": meta}})).expect("a version");
+        assert!(deleted.labels.is_empty());
+        let fault = deleted.fields(&generic_place()).expect_err("it is deleted");
+        assert_eq!(fault.reason, Reason::NotFound);
+        assert!(read(json!({"data": {"a": "of version 1"}})).is_err());
     }
 
     #[test]

@@ -359,6 +359,14 @@ async fn read(mut response: reqwest::Response, doing: Doing) -> Result<Envelope,
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(|_| fault::garbled());
     }
+    if status == StatusCode::NOT_FOUND
+        && doing == Doing::Read
+        && let Ok(envelope) = serde_json::from_slice::<Envelope>(&body)
+        && envelope.data.is_some()
+    {
+        // A version that was deleted: its labels and those of its path are still told.
+        return Ok(envelope);
+    }
     let said = serde_json::from_slice::<Errors>(&body).map(|e| e.errors.join(" "));
     Err(fault::status(status.as_u16(), &said.unwrap_or_default(), wait, doing))
 }

@@ -12,6 +12,7 @@ mod fault;
 mod journal;
 #[cfg(feature = "operator")]
 mod kv;
+mod labelled;
 #[cfg(feature = "operator")]
 mod leader;
 mod login;
@@ -34,6 +35,7 @@ use tokio::sync::{Mutex, watch};
 use self::{
     client::{Call, Client, Envelope},
     fault::Doing,
+    labelled::Given,
     session::{Session, Sessions},
 };
 use super::VersionKey;
@@ -89,7 +91,7 @@ impl VaultStore {
     /// The origin of the secret at a place of this server.
     pub fn origin(self: &Arc<Self>, place: VaultPath) -> Arc<dyn Origin> {
         let losses = Mutex::new(self.sessions.losses());
-        Arc::new(VaultOrigin { store: Arc::clone(self), place, losses })
+        Arc::new(VaultOrigin { store: Arc::clone(self), place, losses, given: Given::default() })
     }
 
     /// Keeps the token alive and follows the files of certificates. Runs for ever.
@@ -185,31 +187,33 @@ struct VaultOrigin {
     store: Arc<VaultStore>,
     place: VaultPath,
     losses: Mutex<watch::Receiver<u64>>,
+    /// The values of key-value versions that somebody still holds.
+    given: Given,
 }
 
 impl VaultOrigin {
-    fn path(&self) -> (String, Method, Vec<(&str, &str)>) {
+    fn call(&self) -> (Method, Vec<(&str, &str)>) {
         match &self.place.engine {
-            VaultEngine::KvV1 { mount, path } => (format!("{mount}/{path}"), Method::GET, vec![]),
-            VaultEngine::KvV2 { mount, path } => {
-                (format!("{mount}/data/{path}"), Method::GET, vec![])
-            }
-            VaultEngine::Generic { path, method, parameters } => {
+            VaultEngine::KvV1 { .. } | VaultEngine::KvV2 { .. } => (Method::GET, vec![]),
+            VaultEngine::Generic { method, parameters, .. } => {
                 let method = match method {
                     VaultMethod::Get => Method::GET,
                     VaultMethod::Post => Method::POST,
                 };
-                let parameters = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-                (path.clone(), method, parameters)
+                (method, parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect())
             }
         }
     }
 
     /// Reads or mints the value.
     async fn mint(&self) -> Result<Issued, Fault> {
-        let (path, method, parameters) = self.path();
+        let path = self.place.api_path();
         let located =
             |fault: Fault| if fault.reason.is_store_wide() { fault } else { fault.at(&path) };
+        if let VaultEngine::KvV2 { deployment, .. } = &self.place.engine {
+            return self.labelled(&path, deployment).await.map_err(located);
+        }
+        let (method, parameters) = self.call();
         let (envelope, session) =
             self.store.read(&path, method, &parameters).await.map_err(located)?;
         let wall = self.store.clock.wall();

@@ -194,7 +194,7 @@ fn a_restored_value_past_its_end_is_not_served_and_its_overlaps_still_end() {
     before.generation = Generation(40);
     let until = bench.now + Duration::from_mins(2);
     let effects = bench.on(Event::Restored(held, vec![(before, until)]));
-    assert_eq!(effects, [Effect::Fetch]);
+    assert_eq!(calls(effects), [Effect::Fetch]);
     assert!(bench.view().held.is_none());
     assert_eq!(bench.next_call(), (Duration::from_mins(2), revoke("before")));
 }

@@ -10,6 +10,7 @@ use super::*;
 enum Answer {
     Leased { ttl: u64, renewable: bool, max_left: Option<u64> },
     Bare(u8, u8),
+    Labelled { version: u8, before: Option<(u8, Option<u64>)> },
     Fails(Reason, Option<u64>),
 }
 
@@ -22,6 +23,7 @@ enum Step {
     Wanted,
     Watched(bool),
     Changed,
+    Announced,
     Delivered(u8),
     Acknowledged(u8),
     Refused,
@@ -51,6 +53,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         3 => (millis(), any::<bool>(), prop::option::of(millis()))
             .prop_map(|(ttl, renewable, max_left)| Answer::Leased { ttl, renewable, max_left }),
         1 => (0_u8..4, 0_u8..3).prop_map(|(version, kind)| Answer::Bare(version, kind)),
+        2 => (0_u8..4, prop::option::of((0_u8..4, prop::option::of(millis()))))
+            .prop_map(|(version, before)| Answer::Labelled { version, before }),
         2 => (reason(), prop::option::of(millis())).prop_map(|(r, wait)| Answer::Fails(r, wait)),
     ]
 }
@@ -64,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Wanted),
         1 => any::<bool>().prop_map(Step::Watched),
         1 => Just(Step::Changed),
+        1 => Just(Step::Announced),
         1 => (0_u8..3).prop_map(Step::Delivered),
         1 => (0_u8..3).prop_map(Step::Acknowledged),
         1 => Just(Step::Refused),
@@ -114,10 +119,14 @@ impl World {
 
     fn check(&self) {
         let (now, view) = (self.bench.now, self.bench.view());
-        assert!(view.held.is_none_or(|held| held.is_live(now)), "served past its end");
+        let held = view.held;
+        assert!(held.as_ref().is_none_or(|held| held.is_live(now)), "served past its end");
         for overlap in &view.overlaps {
             assert!(now < overlap.until && overlap.held.is_live(now), "overlaps past its end");
+            let newer = held.as_ref().is_none_or(|h| overlap.held.generation < h.generation);
+            assert!(newer, "overlaps what came before it");
         }
+        assert!(view.adopted || !view.overlaps.is_empty(), "waits for readers of nothing");
         if let Some(at) = self.bench.life.wake_at(now) {
             assert!(at > now, "would spin");
         }
@@ -145,6 +154,7 @@ impl World {
             Step::Wanted => self.take(Event::Wanted),
             Step::Watched(watched) => self.take(Event::Watched(watched)),
             Step::Changed => self.take(Event::Changed),
+            Step::Announced => self.take(Event::Announced),
             Step::Delivered(n) => {
                 let generation = Generation(self.bench.generation());
                 self.take(Event::Delivered(reader(n), generation));
@@ -168,6 +178,7 @@ impl World {
     fn answer(&mut self, answer: &Answer) {
         let Some((call, since)) = self.call.take() else { return };
         let attempts = self.bench.view().attempts;
+        let moved = self.bench.life.foreign || call == Effect::Fetch && self.is_outdated();
         let event = match (call, answer) {
             (Effect::Fetch, Answer::Fails(reason, wait)) => {
                 Event::FetchFailed(failure(*reason, *wait))
@@ -185,16 +196,39 @@ impl World {
                 self.given.entry(lease.id).and_modify(|known| *known = end);
                 Event::RenewSucceeded(Renewed { ttl, renewable: *renewable, max_left })
             }
-            (Effect::Renew(lease), Answer::Bare(..)) => {
+            (Effect::Renew(lease), Answer::Bare(..) | Answer::Labelled { .. }) => {
                 self.given.entry(lease.id).and_modify(|known| *known = since + HOUR);
                 Event::RenewSucceeded(renewed(HOUR))
             }
             (_, answer) => self.issue(answer, since),
         };
         self.take(event);
+        self.follows_labels(answer, moved);
         let view = self.bench.view();
         let outdated = self.bench.life.foreign || self.bench.life.stopped;
         assert!(view.attempts > attempts || outdated, "the answer is not counted");
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.bench.life.busy.as_ref().is_some_and(|call| call.outdated)
+    }
+
+    /// After an answer with labels, the version that they name overlaps, once, and no other that
+    /// labels had a say in.
+    fn follows_labels(&self, answer: &Answer, moved: bool) {
+        let Answer::Labelled { version, before } = answer else { return };
+        let view = self.bench.view();
+        let version = format!("v{version}");
+        if moved || view.held.is_none_or(|held| *held.version.0 != *version) {
+            return;
+        }
+        let named = before.map(|(before, _)| format!("v{before}")).filter(|v| *v != version);
+        let count = |name: &str| {
+            view.overlaps.iter().filter(|o| *o.held.version.0 == *name && o.is_of_store()).count()
+        };
+        let others = view.overlaps.iter().filter(|o| o.is_of_store()).count();
+        let expected = named.as_deref().map_or(0, count);
+        assert!(expected <= 1 && others == expected, "{named:?}: {:?}", view.overlaps);
     }
 
     fn issue(&mut self, answer: &Answer, since: Moment) -> Event {
@@ -216,6 +250,17 @@ impl World {
                     _ => Lifetime::Ends(SECOND * u32::from(*version) * 100),
                 };
                 issued(&format!("v{version}"), lifetime)
+            }
+            Answer::Labelled { version, before } => {
+                let accepted = before.map(|(before, lasts)| Accepted {
+                    fields: issued(&format!("v{before}"), Lifetime::Unbounded).fields,
+                    version: Version(format!("v{before}").into()),
+                    lasts: lasts.map(Duration::from_millis),
+                });
+                Issued {
+                    predecessor: accepted.map_or(Predecessor::Withdrawn, Predecessor::Accepted),
+                    ..issued(&format!("v{version}"), Lifetime::Unbounded)
+                }
             }
             Answer::Fails(..) => unreachable!("answered above"),
         };
