@@ -15,8 +15,10 @@ use crate::{
         secret::{Fields, SecretValue},
     },
     rotation::{
-        ports::{Login, Rotator},
-        rotators::postgres::PostgresRotator,
+        ports::{Login, Rotator, VaultApi},
+        rotators::{
+            postgres::PostgresRotator, redis::RedisRotator, vault_database::VaultDatabaseRotator,
+        },
     },
     store::vault::VaultStore,
 };
@@ -33,17 +35,24 @@ pub(super) fn held(target: &Target) -> Option<String> {
 pub(super) fn rotator(target: Target, vault: &Arc<VaultStore>) -> Arc<dyn Rotator> {
     match target {
         Target::Postgres(mut settings) => {
-            let login = login(&mut settings.login, vault);
-            Arc::new(PostgresRotator::new(settings, login))
+            let source = std::mem::replace(&mut settings.login, LoginSource::Vault(String::new()));
+            Arc::new(PostgresRotator::new(settings, login(source, vault)))
+        }
+        Target::Redis(mut settings) => {
+            let login = settings.login.take().map(|source| login(source, vault));
+            Arc::new(RedisRotator::new(settings, login))
+        }
+        Target::VaultDatabase(settings) => {
+            let vault: Arc<dyn VaultApi> = Arc::<VaultStore>::clone(vault);
+            Arc::new(VaultDatabaseRotator::new(settings, vault))
         }
         _ => unreachable!(),
     }
 }
 
 /// The operator's login, read anew at each use.
-fn login(source: &mut LoginSource, vault: &Arc<VaultStore>) -> Arc<dyn Login> {
-    let taken = std::mem::replace(source, LoginSource::Vault(String::new()));
-    match taken {
+fn login(source: LoginSource, vault: &Arc<VaultStore>) -> Arc<dyn Login> {
+    match source {
         LoginSource::Vault(path) => {
             let engine = match path.split_once("/data/") {
                 Some((mount, path)) => VaultEngine::KvV2 {
