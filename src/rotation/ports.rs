@@ -269,6 +269,8 @@ pub struct Book {
     pub monitored_until: Option<Timestamp>,
     /// What people still have to be told.
     pub alerts: Vec<Alert>,
+    /// Access to it in emergencies, newest first.
+    pub accesses: Vec<Access>,
 }
 
 /// Who works on a secret, and until when nobody else may.

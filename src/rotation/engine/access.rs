@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{DriveError, Engine, RequestError};
+use super::{DriveError, Engine, RequestError, desk::Desk};
 use crate::{
     domain::{
-        rotation::access::{self, Access, AccessRefusal},
+        rotation::{
+            Rotation,
+            access::{self, Access, AccessRefusal},
+        },
         secret::SecretName,
     },
     rotation::ports::{Alert, BreakGlass, Opened, Urgency},
@@ -15,6 +18,9 @@ use crate::{
 const ATTEMPTS: u32 = 8;
 /// The wait after the first of them; it grows with each.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The name of an alert and its text.
+type Told = (&'static str, String);
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +86,32 @@ impl Engine {
         };
         let mut desk = self.claim(secret).await?;
         let fits = access::remember(&mut desk.book.accesses, access.clone(), now);
-        desk.release().await?;
-        if !fits {
-            return Err(AccessError::TooMany);
+        if fits {
+            let what = format!("{holder} asks for access {} for {lasts:?}: {reason}", access.id);
+            desk.book.alerts.push(alert(secret, "access_requested", what));
         }
-        let what = format!("{holder} asks for access {} for {lasts:?}: {reason}", access.id);
-        self.tell_access(secret, "access_requested", what).await;
-        Ok(access)
+        desk.release().await?;
+        if fits { Ok(access) } else { Err(AccessError::TooMany) }
+    }
+
+    /// Writes down that a second person agrees to a rotation, and to no other one than this.
+    ///
+    /// # Errors
+    /// When it waits for nobody's word, or it is the same person.
+    pub async fn approve_rotation(
+        &self,
+        secret: &SecretName,
+        id: &str,
+        by: &str,
+    ) -> Result<Rotation, RequestError> {
+        let mut desk = self.claim(secret).await?;
+        let open = desk.book.open.as_mut().filter(|open| open.id.0 == id);
+        let approved = open.filter(|open| open.requested_by != by).and_then(|open| {
+            let awaited = open.approve(by);
+            awaited.then(|| open.clone())
+        });
+        desk.release().await?;
+        approved.ok_or_else(|| RequestError::Refused("it waits for no such approval".to_owned()))
     }
 
     /// Writes down that a second person agrees to an access.
@@ -100,9 +125,11 @@ impl Engine {
         by: &str,
     ) -> Result<Access, AccessError> {
         let now = self.now();
-        let access = self.change_access(secret, id, |access| access.approve(by, now)).await?;
-        self.tell_access(secret, "access_approved", format!("{by} agrees to access {id}")).await;
-        Ok(access)
+        self.change_access(secret, id, |access| {
+            access.approve(by, now)?;
+            Ok(Some(("access_approved", format!("{by} agrees to access {id}"))))
+        })
+        .await
     }
 
     /// Opens an access that was asked for, once.
@@ -118,14 +145,18 @@ impl Engine {
     ) -> Result<(Access, Opened), AccessError> {
         let now = self.now();
         let place = self.managed(secret)?.versions.place();
-        let access = self.change_access(secret, id, |access| access.open(by, now)).await?;
-        let what = format!("{by} opens access {id} for {:?}: {}", access.lasts(), access.reason);
-        self.tell_access(secret, "access_opened", what).await;
+        let access = self.change_access(secret, id, |access| {
+            access.open(by, now)?;
+            let what =
+                format!("{by} opens access {id} for {:?}: {}", access.lasts(), access.reason);
+            Ok(Some(("access_opened", what)))
+        });
+        let access = access.await?;
         let opened = glass.open(place, &access).await.map_err(RequestError::Fault)?;
         let noted = self.change_access(secret, id, |access| {
             access.accessor = Some(opened.accessor.clone());
             access.ends_at = Some(opened.ends_at);
-            Ok(())
+            Ok(None)
         });
         match noted.await {
             Ok(access) => Ok((access, opened)),
@@ -160,17 +191,19 @@ impl Engine {
             glass.end(accessor).await.map_err(RequestError::Fault)?;
         }
         let now = self.now();
-        let access = self.change_access(secret, id, |access| access.end(by, now)).await?;
-        self.tell_access(secret, "access_ended", format!("{by} ends access {id}")).await;
-        Ok(access)
+        self.change_access(secret, id, |access| {
+            access.end(by, now)?;
+            Ok(Some(("access_ended", format!("{by} ends access {id}"))))
+        })
+        .await
     }
 
-    /// Changes an access. What is lost to somebody who wrote meanwhile is done again.
+    /// Changes an access, with what people are told of it. What is lost to somebody who wrote meanwhile is done again.
     async fn change_access(
         &self,
         secret: &SecretName,
         id: &str,
-        change: impl Fn(&mut Access) -> Result<(), AccessRefusal>,
+        change: impl Fn(&mut Access) -> Result<Option<Told>, AccessRefusal>,
     ) -> Result<Access, AccessError> {
         for attempt in 1..ATTEMPTS {
             match self.try_change_access(secret, id, &change).await {
@@ -187,21 +220,33 @@ impl Engine {
         &self,
         secret: &SecretName,
         id: &str,
-        change: impl Fn(&mut Access) -> Result<(), AccessRefusal>,
+        change: impl Fn(&mut Access) -> Result<Option<Told>, AccessRefusal>,
     ) -> Result<Access, AccessError> {
         let mut desk = self.claim(secret).await?;
-        let found = desk.book.accesses.iter_mut().find(|access| access.id == id);
-        let result = match found {
-            Some(access) => change(access).map(|()| access.clone()).map_err(AccessError::from),
-            None => Err(AccessError::Unknown),
+        let book = &mut desk.book;
+        let found = book.accesses.iter_mut().find(|access| access.id == id);
+        let changed = match found {
+            Some(access) => change(access).map(|told| (access.clone(), told)),
+            None => return left(desk, AccessError::Unknown).await,
         };
-        desk.release().await?;
-        result
+        match changed {
+            Ok((access, told)) => {
+                book.alerts.extend(told.map(|(name, summary)| alert(secret, name, summary)));
+                desk.release().await?;
+                Ok(access)
+            }
+            Err(refusal) => left(desk, refusal.into()).await,
+        }
     }
+}
 
-    async fn tell_access(&self, secret: &SecretName, name: &'static str, summary: String) {
-        let secret = secret.clone();
-        let urgency = Urgency::Critical;
-        self.alert(Alert { urgency, name: name.into(), secret, summary }).await;
-    }
+/// Leaves a book as it was, for this reason.
+async fn left<T>(desk: Desk<'_>, why: AccessError) -> Result<T, AccessError> {
+    desk.release().await?;
+    Err(why)
+}
+
+/// An alert that is written down with what it is about, and told by whoever drives the secret.
+fn alert(secret: &SecretName, name: &'static str, summary: String) -> Alert {
+    Alert { urgency: Urgency::Critical, name: name.into(), secret: secret.clone(), summary }
 }

@@ -4,6 +4,8 @@
 //! error or a log; a 403 costs at most one look-up of the token and one login for all secrets.
 
 mod answer;
+#[cfg(feature = "operator")]
+mod break_glass;
 mod client;
 mod fault;
 #[cfg(feature = "operator")]
@@ -16,7 +18,7 @@ mod login;
 mod session;
 
 #[cfg(feature = "operator")]
-pub use self::{journal::VaultJournal, kv::KvVersions, leader::VaultLock};
+pub use self::{break_glass::VaultGlass, journal::VaultJournal, kv::KvVersions, leader::VaultLock};
 
 use std::{
     collections::HashMap,
