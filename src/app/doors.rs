@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, Tls, UnixSocket},
-    server::{dispatch::Services, listener::Listener},
+    server::{dispatch::Connect, listener::Listener},
     telemetry::{Metrics, events::CertificateLoaded},
     tls::LiveTls,
 };
@@ -38,7 +38,7 @@ impl Doors {
     pub(super) async fn open(
         server: config::Server,
         tls: Option<Tls>,
-        services: Services,
+        services: impl Connect,
         vault: Option<&Server>,
         around: &Surroundings,
         tasks: &mut JoinSet<()>,

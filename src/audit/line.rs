@@ -23,6 +23,13 @@ pub(super) fn write(line: &mut Vec<u8>, time: Timestamp, id: (u64, u64), access:
         }
         let _ = write!(line, r#","generation":{}"#, generation.0);
     }
+    #[cfg(feature = "operator")]
+    for (key, value) in [("about", access.about), ("why", access.why)] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = write!(line, r#","{key}":"#);
+            text(line, value);
+        }
+    }
     let (outcome, reason) = match access.outcome {
         Outcome::Allowed => ("allowed", None),
         Outcome::Denied(reason) => ("denied", Some(reason)),
@@ -63,6 +70,10 @@ mod tests {
             verb: Verb::Get,
             secret,
             version: None,
+            #[cfg(feature = "operator")]
+            about: None,
+            #[cfg(feature = "operator")]
+            why: None,
             outcome: Outcome::Denied("DENIED"),
         };
         let mut line = Vec::new();

@@ -35,6 +35,12 @@ pub struct Access<'a> {
     pub secret: &'a str,
     /// The version and generation that were given.
     pub version: Option<(&'a str, Generation)>,
+    /// The rotation, or the access in an emergency, that it is about.
+    #[cfg(feature = "operator")]
+    pub about: Option<&'a str>,
+    /// Why, in the caller's own words.
+    #[cfg(feature = "operator")]
+    pub why: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -224,6 +230,10 @@ mod tests {
         verb: Verb::Get,
         secret: "DB",
         version: Some(("v1", Generation(7))),
+        #[cfg(feature = "operator")]
+        about: None,
+        #[cfg(feature = "operator")]
+        why: None,
         outcome: Outcome::Allowed,
     };
 

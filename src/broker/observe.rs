@@ -56,6 +56,92 @@ pub enum Method {
     WatchSecrets,
     /// `ReportOutcome`.
     ReportOutcome,
+    /// `WatchRotations` of the operator.
+    #[cfg(feature = "operator")]
+    WatchRotations,
+    /// `ReportAdoption` of the operator.
+    #[cfg(feature = "operator")]
+    ReportAdoption,
+    /// `Plan` of the operator.
+    #[cfg(feature = "operator")]
+    Plan,
+    /// `Status` of the operator.
+    #[cfg(feature = "operator")]
+    Status,
+    /// `History` of the operator.
+    #[cfg(feature = "operator")]
+    History,
+    /// `Rotate` of the operator.
+    #[cfg(feature = "operator")]
+    Rotate,
+    /// `Resume` of the operator.
+    #[cfg(feature = "operator")]
+    Resume,
+    /// `Rollback` of the operator.
+    #[cfg(feature = "operator")]
+    Rollback,
+    /// `Compromise` of the operator.
+    #[cfg(feature = "operator")]
+    Compromise,
+    /// `FollowRotation` of the operator.
+    #[cfg(feature = "operator")]
+    FollowRotation,
+    /// `Validate` of the operator.
+    #[cfg(feature = "operator")]
+    Validate,
+    /// `Supply` of the operator.
+    #[cfg(feature = "operator")]
+    Supply,
+    /// `Approve` of the operator.
+    #[cfg(feature = "operator")]
+    Approve,
+    /// `BreakGlass` of the operator.
+    #[cfg(feature = "operator")]
+    BreakGlass,
+    /// `EndAccess` of the operator.
+    #[cfg(feature = "operator")]
+    EndAccess,
+}
+
+impl Method {
+    /// The names of all methods, in the order of their numbers.
+    pub const NAMES: &[&str] = &[
+        "GetSecret",
+        "BatchGetSecrets",
+        "ListSecrets",
+        "WatchSecrets",
+        "ReportOutcome",
+        #[cfg(feature = "operator")]
+        "WatchRotations",
+        #[cfg(feature = "operator")]
+        "ReportAdoption",
+        #[cfg(feature = "operator")]
+        "Plan",
+        #[cfg(feature = "operator")]
+        "Status",
+        #[cfg(feature = "operator")]
+        "History",
+        #[cfg(feature = "operator")]
+        "Rotate",
+        #[cfg(feature = "operator")]
+        "Resume",
+        #[cfg(feature = "operator")]
+        "Rollback",
+        #[cfg(feature = "operator")]
+        "Compromise",
+        #[cfg(feature = "operator")]
+        "FollowRotation",
+        #[cfg(feature = "operator")]
+        "Validate",
+        #[cfg(feature = "operator")]
+        "Supply",
+        #[cfg(feature = "operator")]
+        "Approve",
+        #[cfg(feature = "operator")]
+        "BreakGlass",
+        #[cfg(feature = "operator")]
+        "EndAccess",
+    ];
 }
 
 /// What is counted while it lasts.

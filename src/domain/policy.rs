@@ -15,6 +15,30 @@ pub enum Verb {
     Report,
     /// Read metrics and the reasons of readiness; asked of the identity alone.
     Observe,
+    /// See what is due, where rotations stand, and what became of earlier ones.
+    #[cfg(feature = "operator")]
+    View,
+    /// Rotate, take up again, supply a value.
+    #[cfg(feature = "operator")]
+    Rotate,
+    /// Go back to the last working version.
+    #[cfg(feature = "operator")]
+    Rollback,
+    /// Replace what others may know.
+    #[cfg(feature = "operator")]
+    Compromise,
+    /// Agree to what somebody else asked for.
+    #[cfg(feature = "operator")]
+    Approve,
+    /// Open access in an emergency, and end it.
+    #[cfg(feature = "operator")]
+    BreakGlass,
+    /// Use the current credentials.
+    #[cfg(feature = "operator")]
+    Validate,
+    /// Be told of rotations, as a sidecar.
+    #[cfg(feature = "operator")]
+    Follow,
 }
 
 impl Verb {
@@ -26,6 +50,22 @@ impl Verb {
             Self::Watch => "watch",
             Self::Report => "report",
             Self::Observe => "observe",
+            #[cfg(feature = "operator")]
+            Self::View => "view",
+            #[cfg(feature = "operator")]
+            Self::Rotate => "rotate",
+            #[cfg(feature = "operator")]
+            Self::Rollback => "rollback",
+            #[cfg(feature = "operator")]
+            Self::Compromise => "compromise",
+            #[cfg(feature = "operator")]
+            Self::Approve => "approve",
+            #[cfg(feature = "operator")]
+            Self::BreakGlass => "break_glass",
+            #[cfg(feature = "operator")]
+            Self::Validate => "validate",
+            #[cfg(feature = "operator")]
+            Self::Follow => "follow",
         }
     }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{
     fault::{Fault, Reason},
     labels::Labels,
-    rotation::{Failure, Rotation, RotationId},
-    secret::{Fields, SecretName},
+    rotation::{Failure, Rotation, RotationId, access::Access},
+    secret::{Fields, SecretName, SecretValue},
 };
 
 /// What was seen, for records; never a value.
@@ -289,6 +289,8 @@ pub struct Book {
     pub monitored_until: Option<Timestamp>,
     /// What people still have to be told.
     pub alerts: Vec<Alert>,
+    /// Access to it in emergencies, newest first.
+    pub accesses: Vec<Access>,
 }
 
 /// Who works on a secret, and until when nobody else may.
@@ -465,4 +467,25 @@ pub trait VaultApi: Send + Sync {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> Result<ApiAnswer, Fault>;
+}
+
+/// Access that was opened.
+pub struct Opened {
+    /// Reads the place and nothing else.
+    pub token: SecretValue,
+    /// Ends the access; no secret.
+    pub accessor: String,
+    /// When it ends by itself, as the secrets manager counts it.
+    pub ends_at: Timestamp,
+}
+
+/// Opens places of the secrets manager to people in an emergency.
+#[async_trait]
+pub trait BreakGlass: Send + Sync {
+    /// Issues a token that reads one place, for `access.lasts()` at most; it can't be renewed.
+    /// A token whose answer is lost ends by itself.
+    async fn open(&self, place: &str, access: &Access) -> Result<Opened, Fault>;
+
+    /// Ends an access now. Succeeds when it had ended already.
+    async fn end(&self, accessor: &str) -> Result<(), Fault>;
 }

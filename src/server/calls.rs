@@ -11,6 +11,7 @@ use hyper::HeaderMap;
 use tonic::{Request, Response, Status};
 
 use super::{
+    deadline,
     edge::Edge,
     errors::{self, Refusal},
     listener::Caller,
@@ -167,13 +168,7 @@ impl Calls {
 
     /// The time for the call: what the caller states, at most what the configuration allows.
     pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Duration, Refusal> {
-        let Some(stated) = headers.get("grpc-timeout") else {
-            return Ok(self.edge.limits.deadline);
-        };
-        let stated = stated.to_str().ok().and_then(grpc_timeout).ok_or_else(|| {
-            Refusal::invalid("grpc-timeout is 1 to 8 digits and one of the units H M S m u n")
-        })?;
-        Ok(stated.min(self.edge.limits.deadline))
+        deadline::stated(headers, self.edge.limits.deadline)
     }
 
     fn metadata(
@@ -219,38 +214,5 @@ fn result(name: String, served: Result<Arc<Rendering>, Refusal>) -> proto::Secre
             proto::SecretResult { name, outcome: Some(secret_result::Outcome::Secret(secret)) }
         }
         Err(refusal) => refusal.into_result(name),
-    }
-}
-
-/// Reads the gRPC header `grpc-timeout`: see "Requests" in the gRPC over HTTP/2 protocol.
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let unit = text.chars().next_back()?;
-    let digits = text.get(..text.len().checked_sub(unit.len_utf8())?)?;
-    if !matches!(digits.len(), 1..=8) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let count = digits.parse().ok()?;
-    Some(match unit {
-        'H' => Duration::from_hours(count),
-        'M' => Duration::from_mins(count),
-        'S' => Duration::from_secs(count),
-        'm' => Duration::from_millis(count),
-        'u' => Duration::from_micros(count),
-        'n' => Duration::from_nanos(count),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(grpc_timeout("2H"), Some(Duration::from_hours(2)));
-        for bad in ["", "S", "1", "1s", "123456789S", "-1S", "1µ"] {
-            assert_eq!(grpc_timeout(bad), None, "{bad}");
-        }
     }
 }

@@ -74,15 +74,15 @@ impl Trust {
 }
 
 /// Counts the first request, then serves.
-struct Serve {
-    connection: Connection,
+struct Serve<C> {
+    connection: C,
     spoke: Spoke,
 }
 
-impl Service<Request<Incoming>> for Serve {
-    type Response = <Connection as Service<Request<Incoming>>>::Response;
-    type Error = <Connection as Service<Request<Incoming>>>::Error;
-    type Future = <Connection as Service<Request<Incoming>>>::Future;
+impl<C: Connection> Service<Request<Incoming>> for Serve<C> {
+    type Response = C::Response;
+    type Error = C::Error;
+    type Future = C::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.spoke.store(true, Ordering::Relaxed);
@@ -101,7 +101,7 @@ pub(super) struct Terms<'a> {
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: impl Stream,
-    connection: Connection,
+    connection: impl Connection,
     spoke: Spoke,
     trust: Option<Trust>,
     mut terms: Terms<'_>,

@@ -1,23 +1,22 @@
-//! One connection's services: the contract, health, reflection, and the broker's own metrics.
+//! One connection's services: the contract, and what every connection serves beside it.
 //!
 //! Callers are known before the first request, so each connection has services of its own and no
 //! request carries its identity around.
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn, ready},
+    future::{Future, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, service::Service as Served};
 use prost::bytes::Bytes;
 use tokio::time::timeout;
-use tonic::{Status, body::Body};
-use tower::{Service, util::BoxCloneSyncService};
+use tower::Service;
 
 use crate::{
     broker::{Broker, observe::Method},
@@ -25,6 +24,7 @@ use crate::{
     domain::time::Moment,
 };
 
+pub use super::standard::Pages;
 use super::{
     calls::Calls,
     edge::Edge,
@@ -34,24 +34,39 @@ use super::{
         DESCRIPTORS, GetSecretRequest,
         secret_broker_server::{SERVICE_NAME, SecretBrokerServer},
     },
+    standard::{self, Answer, Standard, wrap},
     unary::{self, Reply},
 };
 
-/// What observers may read beside the contract.
-const PAGES: [&str; 2] = ["/metrics", "/readyz"];
+/// Makes the services of a connection, once its caller is known.
+pub trait Connect: Send + Sync + 'static {
+    /// The services of one connection.
+    type Connection: Connection;
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
-/// Renders one of the broker's own pages by its path.
-pub type Pages = Arc<dyn Fn(&str) -> Response<String> + Send + Sync>;
-type Standard = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+    /// The services for one caller.
+    fn connect(&self, caller: Arc<Caller>) -> Self::Connection;
+}
+
+/// The services of one connection.
+pub trait Connection:
+    Served<
+        Request<Incoming>,
+        Response = Response<Reply>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+    + Sync
+    + 'static
+{
+    /// What has to succeed each time before something is sent.
+    fn gate(&self) -> impl Fn() -> io::Result<()> + Send + Unpin + 'static;
+}
 
 /// What all connections share.
 #[derive(Clone)]
 pub struct Services {
     edge: Arc<Edge>,
-    health: Standard,
-    reflection: Option<Standard>,
-    pages: Pages,
+    standard: Standard,
 }
 
 impl Services {
@@ -65,45 +80,37 @@ impl Services {
         reflection: bool,
         pages: Pages,
     ) -> Result<Self, tonic_reflection::server::Error> {
-        let health = tonic_health::server::HealthService::from_health_reporter(health);
-        let health = tonic_health::pb::health_server::HealthServer::new(health);
-        let reflection = if reflection {
-            let service = tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()?;
-            Some(BoxCloneSyncService::new(service))
-        } else {
-            None
-        };
-        Ok(Self { edge, health: BoxCloneSyncService::new(health), reflection, pages })
-    }
-
-    /// The services for one connection.
-    pub fn connect(&self, caller: Arc<Caller>) -> Connection {
-        let calls = Calls { edge: Arc::clone(&self.edge), caller };
-        let broker = SecretBrokerServer::new(calls.clone())
-            .max_decoding_message_size(self.edge.limits.request_bytes);
-        Connection { calls, broker, services: self.clone() }
+        let descriptors = [DESCRIPTORS];
+        let standard = Standard::new(health, reflection.then_some(&descriptors), pages)?;
+        Ok(Self { edge, standard })
     }
 }
 
-/// The services of one connection.
-pub struct Connection {
+impl Connect for Services {
+    type Connection = BrokerConnection;
+
+    fn connect(&self, caller: Arc<Caller>) -> BrokerConnection {
+        let calls = Calls { edge: Arc::clone(&self.edge), caller };
+        let broker = SecretBrokerServer::new(calls.clone())
+            .max_decoding_message_size(self.edge.limits.request_bytes);
+        BrokerConnection { calls, broker, services: self.clone() }
+    }
+}
+
+/// The services of one connection to the broker.
+pub struct BrokerConnection {
     calls: Calls,
     broker: SecretBrokerServer<Calls>,
     services: Services,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Connection {
+impl Served<Request<Incoming>> for BrokerConnection {
     type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        match service {
+        match standard::service(&request) {
             Some((SERVICE_NAME, "GetSecret")) => self.get_secret(request),
             Some((SERVICE_NAME, "WatchSecrets")) => {
                 let call = self.broker.clone().call(request);
@@ -112,24 +119,22 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             Some((SERVICE_NAME, "BatchGetSecrets")) => self.unary(Method::BatchGetSecrets, request),
             Some((SERVICE_NAME, "ListSecrets")) => self.unary(Method::ListSecrets, request),
             Some((SERVICE_NAME, "ReportOutcome")) => self.unary(Method::ReportOutcome, request),
-            Some(("grpc.health.v1.Health", _)) => other(self.services.health.clone().call(request)),
-            Some(("grpc.reflection.v1.ServerReflection", _)) => match &self.services.reflection {
-                Some(reflection) => other(reflection.clone().call(request)),
-                None => answer(Reply::status(Status::unimplemented("reflection is off"))),
-            },
-            _ if PAGES.contains(&path) => answer(self.page(path)),
-            _ => answer(Reply::status(Status::unimplemented("no such service"))),
+            _ => {
+                let may_observe = || self.services.edge.may_observe(&self.calls.caller);
+                self.services.standard.answer(request, may_observe)
+            }
         }
     }
 }
 
-impl Connection {
-    /// What has to succeed each time before something is sent.
-    pub(super) fn gate(&self) -> impl Fn() -> io::Result<()> + use<> {
+impl Connection for BrokerConnection {
+    fn gate(&self) -> impl Fn() -> io::Result<()> + Send + Unpin + 'static {
         let Calls { edge, caller } = self.calls.clone();
         move || edge.settle(&caller).map_err(io::Error::other)
     }
+}
 
+impl BrokerConnection {
     /// The call that applications make most: its reply is a shared buffer.
     fn get_secret(&self, request: Request<Incoming>) -> Answer {
         let calls = self.calls.clone();
@@ -171,13 +176,6 @@ impl Connection {
             Ok(response)
         })
     }
-
-    fn page(&self, path: &str) -> Response<Reply> {
-        if !self.services.edge.may_observe(&self.calls.caller) {
-            return Reply::status(Refusal::denied().into());
-        }
-        (self.services.pages)(path).map(|text| Reply::Other(Body::new(text)))
-    }
 }
 
 /// The frame that answers a `GetSecret`.
@@ -201,22 +199,5 @@ async fn within<T>(bound: Duration, future: impl Future<Output = T>) -> Result<T
 
 fn answered(broker: &Broker, method: Method, start: Moment, response: &Response<Reply>) {
     let took = broker.clock().now() - start;
-    // Failures carry their status in the headers: such replies have no body.
-    let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
-    let code = status.and_then(|status| status.parse().ok()).unwrap_or(0);
-    broker.observer().answered(method, code, took);
-}
-
-fn answer(response: Response<Reply>) -> Answer {
-    Box::pin(ready(Ok(response)))
-}
-
-fn other(
-    call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
-) -> Answer {
-    Box::pin(async move { call.await.map(wrap) })
-}
-
-fn wrap(response: Response<Body>) -> Response<Reply> {
-    response.map(Reply::Other)
+    broker.observer().answered(method, standard::code(response), took);
 }

@@ -127,7 +127,17 @@ impl Edge {
         version: Option<(&str, Generation)>,
         outcome: Outcome,
     ) -> Result<(), Refusal> {
-        let access = Access { caller: &caller.identity, verb, secret, version, outcome };
+        let access = Access {
+            caller: &caller.identity,
+            verb,
+            secret,
+            version,
+            #[cfg(feature = "operator")]
+            about: None,
+            #[cfg(feature = "operator")]
+            why: None,
+            outcome,
+        };
         match self.audit.record(&access) {
             Ok(position) => {
                 caller.recorded.fetch_max(position.0, Ordering::Relaxed);

@@ -110,12 +110,23 @@ impl From<Unserved> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let mut details = ErrorDetails::with_error_info(refusal.name(), DOMAIN, HashMap::new());
-        if refusal.retry_after.is_some() {
-            details.set_retry_info(refusal.retry_after);
-        }
-        Self::with_error_details(code(refusal.reason), refusal.message, details)
+        let code = code(refusal.reason);
+        status(code, refusal.name(), refusal.message, refusal.retry_after)
     }
+}
+
+/// A status with its machine-readable reason, and when to ask again where that can help.
+pub(super) fn status(
+    code: Code,
+    reason: &str,
+    message: Cow<'static, str>,
+    retry_after: Option<Duration>,
+) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code, message, details)
 }
 
 /// The contract's word for a source's fault.
@@ -136,7 +147,7 @@ pub(super) const fn reason(reason: Reason) -> ErrorReason {
 }
 
 /// Whose fault it is, as gRPC says it: the caller's, the operator's, or nobody's for now.
-const fn code(reason: ErrorReason) -> Code {
+pub(super) const fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::Unauthenticated => Code::Unauthenticated,
         ErrorReason::Denied | ErrorReason::Withdrawn => Code::PermissionDenied,

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection::{self, Spoke, Trust},
-    dispatch::Services,
+    dispatch::Connect,
 };
 use crate::{
     broker::{
@@ -58,8 +58,8 @@ impl Caller {
 }
 
 /// Accepts connections and serves them.
-pub struct Listener {
-    services: Services,
+pub struct Listener<S> {
+    services: S,
     limits: Limits,
     drain: Duration,
     clock: Arc<dyn Clock>,
@@ -68,10 +68,10 @@ pub struct Listener {
     shutdown: watch::Receiver<bool>,
 }
 
-impl Listener {
+impl<S: Connect> Listener<S> {
     /// A listener that stops when `shutdown` turns true or its sender is dropped.
     pub fn new(
-        services: Services,
+        services: S,
         limits: Limits,
         drain: Duration,
         clock: Arc<dyn Clock>,
@@ -98,10 +98,10 @@ impl Listener {
         self.run(accept, serve).await;
     }
 
-    async fn run<T, A, S>(&self, accept: impl Fn() -> A, serve: impl Fn(T, Spoke) -> S)
+    async fn run<T, A, F>(&self, accept: impl Fn() -> A, serve: impl Fn(T, Spoke) -> F)
     where
         A: Future<Output = io::Result<T>>,
-        S: Future<Output = ()> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         let mut newcomers = Newcomers::new(self.limits.handshakes);

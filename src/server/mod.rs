@@ -2,10 +2,14 @@
 
 mod calls;
 mod connection;
+mod deadline;
 pub mod dispatch;
 pub mod edge;
 pub mod errors;
 pub mod listener;
+#[cfg(feature = "operator")]
+pub mod operator;
+mod standard;
 pub mod unary;
 mod watches;
 pub mod wire;

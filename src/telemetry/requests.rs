@@ -10,9 +10,6 @@ use prometheus_client::{
 
 use crate::broker::observe::Method;
 
-const METHODS: [&str; 5] =
-    ["GetSecret", "BatchGetSecrets", "ListSecrets", "WatchSecrets", "ReportOutcome"];
-
 /// The status codes of gRPC by their numbers.
 const CODES: [&str; 17] = [
     "OK",
@@ -44,8 +41,8 @@ type Labels = [(&'static str, &'static str); 2];
 #[derive(Debug)]
 pub(super) struct Requests {
     family: Family<Labels, Counter>,
-    counters: [[OnceLock<Counter>; CODES.len()]; METHODS.len()],
-    durations: [Histogram; METHODS.len()],
+    counters: [[OnceLock<Counter>; CODES.len()]; Method::NAMES.len()],
+    durations: [Histogram; Method::NAMES.len()],
 }
 
 impl Requests {
@@ -55,14 +52,17 @@ impl Requests {
         let times = Family::<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>::new_with_constructor(
             || Histogram::new(BUCKETS),
         );
-        let durations = METHODS.map(|method| times.get_or_create_owned(&[("method", method)]));
+        let durations = std::array::from_fn(|at| {
+            let method = Method::NAMES.get(at).copied().unwrap_or_default();
+            times.get_or_create_owned(&[("method", method)])
+        });
         registry.register_with_unit(
             "request_duration",
             "Time from a call's start to its end",
             Unit::Seconds,
             times,
         );
-        Self { family, counters: Default::default(), durations }
+        Self { family, counters: std::array::from_fn(|_| Default::default()), durations }
     }
 
     #[inline]
@@ -80,7 +80,7 @@ impl Requests {
     #[cold]
     fn resolve(&self, method: usize, code: usize) -> Counter {
         let name = |names: &[&'static str], at| names.get(at).copied().unwrap_or_default();
-        let labels = [("method", name(&METHODS, method)), ("code", name(&CODES, code))];
+        let labels = [("method", name(Method::NAMES, method)), ("code", name(&CODES, code))];
         self.family.get_or_create_owned(&labels)
     }
 }

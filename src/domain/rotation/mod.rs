@@ -3,6 +3,7 @@
 //! A rotation is a list of steps, fixed when it opens. It is written down before and after each
 //! step, so that a run that was killed goes on where it was.
 
+pub mod access;
 mod machine;
 mod path;
 pub mod schedule;

@@ -4,6 +4,7 @@
 //! done that the journal does not announce; a run that was killed goes on where it was, under the
 //! same id and with the same value.
 
+mod access;
 mod desk;
 mod drive;
 mod generate;
@@ -21,6 +22,7 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use access::{AccessError, Ask};
 pub use drive::Driven;
 pub use look::{Planned, Status, Verdict};
 pub use requests::{RequestError, Wish};

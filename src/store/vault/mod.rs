@@ -6,6 +6,8 @@
 mod answer;
 #[cfg(feature = "operator")]
 mod api;
+#[cfg(feature = "operator")]
+mod break_glass;
 mod client;
 mod fault;
 #[cfg(feature = "operator")]
@@ -19,7 +21,7 @@ mod login;
 mod session;
 
 #[cfg(feature = "operator")]
-pub use self::{journal::VaultJournal, kv::KvVersions, leader::VaultLock};
+pub use self::{break_glass::VaultGlass, journal::VaultJournal, kv::KvVersions, leader::VaultLock};
 
 use std::{
     collections::HashMap,
