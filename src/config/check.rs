@@ -6,7 +6,7 @@
 #![expect(clippy::option_option, reason = "a key that is absent is not one that is wrong")]
 
 mod operator;
-mod policy;
+pub(super) mod policy;
 mod secrets;
 mod server;
 mod vault;

@@ -198,6 +198,10 @@ impl Service {
         if book.open.is_none()
             && let Some(due) = self.open_if_due(name, &book).await?
         {
+            if !book.alerts.is_empty() {
+                // Nothing is to be done, but people are to be told.
+                self.engine.drive(name).await?;
+            }
             return Ok(Driven::Waits(due));
         }
         Ok(self.engine.drive(name).await?)

@@ -33,8 +33,8 @@ use crate::{
 /// An engine and what it was built on.
 pub(super) struct Composed {
     pub(super) engine: Arc<Engine>,
-    pub(super) vault: Arc<VaultStore>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) vault: Server,
+    pub(super) around: Surroundings,
     /// Tells this process from all others.
     pub(super) actor: String,
 }
@@ -44,7 +44,7 @@ impl Composed {
         config: OperatorConfig,
         readers: Arc<dyn Readers>,
     ) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = clock();
         let versions = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
         let wall = clock.wall();
         let seed = u64::try_from(wall.as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
@@ -54,7 +54,8 @@ impl Composed {
             versions,
             seed,
         };
-        let vault = Server::connect(config.vault, &around, 0)?.store;
+        let server = Server::connect(config.vault, &around, 0)?;
+        let vault = &server.store;
         let journal = &config.journal;
         let journal: Arc<dyn Journal> = Arc::new(vault.journal(&journal.mount, &journal.path));
         let records: Arc<dyn Records> = match config.records {
@@ -63,15 +64,20 @@ impl Composed {
         };
         let mut catalogue = Catalogue::new();
         for (name, rotated) in config.secrets {
-            catalogue.insert(name, managed(rotated, &vault));
+            catalogue.insert(name, managed(rotated, vault));
         }
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
         let alerts: Arc<dyn Alerts> = Arc::new(Logged);
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
-        Ok(Self { engine: Arc::new(engine), vault, metrics: around.metrics, actor })
+        Ok(Self { engine: Arc::new(engine), vault: server, around, actor })
     }
+}
+
+/// The time of this machine.
+pub(super) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 fn managed(rotated: Rotated, vault: &Arc<VaultStore>) -> Managed {

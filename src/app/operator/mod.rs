@@ -83,7 +83,7 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         Ok(composed) => composed,
         Err(error) => return complain(&error, failure::OTHER),
     };
-    let person = match person::of(&composed.vault).await {
+    let person = match person::of(&composed.vault.store).await {
         Ok(person) => person,
         Err(fault) => return complain(&fault, failure::UNAVAILABLE),
     };

@@ -49,15 +49,7 @@ impl Check<'_> {
                 self.need::<()>(&key.name(name), None, "an entry of [[policy]]");
             }
         }
-        for (i, identity) in grant.identities.iter().enumerate() {
-            if !["spiffe://", "dns:", "unix:", "*"].iter().any(|form| identity.starts_with(form)) {
-                self.wrong(
-                    key.name("identities").index(i),
-                    "not a pattern of identities",
-                    "expected spiffe://…, dns:NAME, unix:uid=UID,gid=GID, or a `*` in front",
-                );
-            }
-        }
+        self.identities(key, &grant.identities);
         let about_secrets = grant.verbs.iter().any(|verb| *verb != raw::Verb::Observe);
         if about_secrets && grant.secrets.is_empty() && grant.categories.is_empty() {
             self.wrong(key.clone(), "about no secret", "needs secrets, categories, or both");
@@ -82,12 +74,24 @@ impl Check<'_> {
         }
     }
 
+    pub(in crate::config) fn identities(&mut self, key: &Key, identities: &[String]) {
+        for (i, identity) in identities.iter().enumerate() {
+            if !["spiffe://", "dns:", "unix:", "*"].iter().any(|form| identity.starts_with(form)) {
+                self.wrong(
+                    key.name("identities").index(i),
+                    "not a pattern of identities",
+                    "expected spiffe://…, dns:NAME, unix:uid=UID,gid=GID, or a `*` in front",
+                );
+            }
+        }
+    }
+
     fn idle(&mut self, key: &Key, found: &str) {
         self.warn(key.clone(), found, "the pattern allows nothing now");
     }
 }
 
-fn patterns(texts: Vec<String>) -> Vec<Pattern> {
+pub(in crate::config) fn patterns(texts: Vec<String>) -> Vec<Pattern> {
     texts.into_iter().map(Pattern::new).collect()
 }
 

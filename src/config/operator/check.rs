@@ -10,7 +10,7 @@ use jiff::{
 };
 
 use super::{
-    KvPlace, OperatorConfig, Rotated,
+    KvPlace, OperatorConfig, Rotated, policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets,
 };
@@ -46,6 +46,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
     let tls = check.tls(listens, file.tls);
     let audit = check.audit(file.audit);
     let telemetry = check.telemetry(file.telemetry);
+    let policy = policy::check(check, file.policy);
     let records = check.some_path(&Key::of("records").name("directory"), file.records.directory);
     Some(OperatorConfig {
         server: server?,
@@ -55,6 +56,8 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         claim: file.engine.claim.duration(),
         step: file.engine.step.duration(),
         secrets: secrets?,
+        policy,
+        break_glass: file.break_glass.map(|glass| glass.token_role),
         records: records?,
         audit: audit?,
         telemetry: telemetry?,

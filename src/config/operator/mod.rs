@@ -2,6 +2,7 @@
 
 mod check;
 pub mod login;
+mod policy;
 pub mod raw;
 pub mod targets;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub use targets::Target;
 
 use super::{AuditSink, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
 use crate::domain::{
+    policy::Policy,
     rotation::{Terms, schedule::Schedule},
     secret::SecretName,
 };
@@ -35,6 +37,10 @@ pub struct OperatorConfig {
     pub step: Duration,
     /// The secrets by name.
     pub secrets: BTreeMap<SecretName, Rotated>,
+    /// Who may do what over gRPC.
+    pub policy: Policy,
+    /// Whether access is opened in emergencies, and the token role that makes its tokens.
+    pub break_glass: Option<Option<String>>,
     /// Where records are written for people.
     pub records: Option<PathBuf>,
     /// Where calls are recorded.

@@ -35,6 +35,11 @@ pub struct File {
     pub tiers: BTreeMap<String, Tier>,
     /// The secrets by name: what each is, where it lies, and how it is rotated and validated.
     pub secrets: BTreeMap<String, Secret>,
+    /// Who may do what over gRPC; nothing is allowed that no entry allows. In patterns `*` stands for
+    /// any run of characters except `/`, and `**` for any run at all.
+    pub policy: Vec<Grant>,
+    /// Access to secrets in emergencies; none is opened without it.
+    pub break_glass: Option<BreakGlass>,
     /// Where records of rotations are written for people.
     pub records: Records,
     /// Where calls are recorded.
@@ -205,6 +210,54 @@ pub struct Secret {
     pub window: Option<Window>,
     /// In place of `defaults.time_zone`.
     pub time_zone: Option<String>,
+}
+
+/// Lets people and sidecars do something with secrets.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grant {
+    /// Patterns of identities: `spiffe://…`, `dns:NAME` or `unix:uid=UID,gid=GID`.
+    pub identities: Vec<String>,
+    /// Patterns of the names of secrets.
+    pub secrets: Vec<String>,
+    /// Patterns of categories.
+    pub categories: Vec<String>,
+    /// What is allowed.
+    pub verbs: Vec<Verb>,
+}
+
+/// What a grant allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Verb {
+    /// See what is due, where rotations stand, and what became of earlier ones.
+    View,
+    /// Rotate, take up again, supply a value.
+    Rotate,
+    /// Go back to the last working version.
+    Rollback,
+    /// Replace what others may know.
+    Compromise,
+    /// Agree to what somebody else asked for.
+    Approve,
+    /// Open access in an emergency, and end it.
+    BreakGlass,
+    /// Use the current credentials.
+    Validate,
+    /// Be told of rotations, as a sidecar.
+    Follow,
+    /// Read metrics and the reasons of readiness.
+    Observe,
+}
+
+/// Access to secrets in emergencies.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakGlass {
+    /// The token role of Vault that makes its tokens, which should be orphan and allow policies of
+    /// `break-glass-*`; the operator's own right to make orphans is used when absent.
+    pub token_role: Option<String>,
 }
 
 /// Where records of rotations are written for people.

@@ -63,6 +63,17 @@ fn every_mistake_is_told_at_once_with_its_key() {
 }
 
 #[test]
+fn grants_name_whom_what_and_which_secrets() {
+    let grant = "[[policy]]\nidentities = [\"spiffe://prod/ns/*/sa/*\"]\ncategories = [\"**\"]\nverbs = [\"follow\", \"break_glass\"]\n";
+    let config = parse(&format!("{FILE}{grant}")).unwrap();
+    assert_eq!(config.policy.0.len(), 1);
+    let told = parse(&format!("{FILE}[[policy]]\nidentities = [\"ann\"]\nverbs = [\"view\"]\n"));
+    let told = told.unwrap_err();
+    assert!(told.contains("policy[0].identities[0]: not a pattern of identities"), "{told}");
+    assert!(told.contains("policy[0]: about no secret"), "{told}");
+}
+
+#[test]
 fn two_secrets_never_share_a_place() {
     let other = "[secrets.OTHER]\ncategory = \"x\"\ntier = \"never\"\npath = \"shop/jwt\"\nrotate.api_key = {}\n";
     let told = parse(&format!("{FILE}{other}")).unwrap_err();
