@@ -27,6 +27,8 @@ mod harness;
 mod pki;
 mod rig;
 mod rig_itself;
+mod rust;
+mod token;
 
 fn main() -> std::process::ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
@@ -35,5 +37,6 @@ fn main() -> std::process::ExitCode {
     }
     let mut tests = harness::Tests::new(arguments);
     rig_itself::add(&mut tests);
+    rust::add(&mut tests);
     tests.run()
 }

@@ -17,7 +17,8 @@ async fn does_what_it_promises() {
     };
     let application = client("SECRET_BROKER_CERT_DIR");
     rotates(&application, &controlled).await;
-    let by_socket = Client::builder().address(controlled.variable("RIG_SOCKET")).build().expect("a client");
+    let by_socket =
+        Client::builder().address(controlled.variable("RIG_SOCKET")).build().expect("a client");
     assert_eq!(
         by_socket.get("API_KEY").await.expect("a secret").text("value"),
         Some("api-key-of-the-rig")
