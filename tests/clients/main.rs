@@ -21,8 +21,10 @@ mod support;
 
 mod by_hand;
 mod certificates;
+mod conformance;
 mod control;
 mod harness;
+mod languages;
 #[path = "../edge/pki.rs"]
 mod pki;
 mod rig;
@@ -38,5 +40,7 @@ fn main() -> std::process::ExitCode {
     let mut tests = harness::Tests::new(arguments);
     rig_itself::add(&mut tests);
     rust::add(&mut tests);
+    conformance::add(&mut tests);
+    languages::add(&mut tests);
     tests.run()
 }

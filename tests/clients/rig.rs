@@ -4,7 +4,7 @@
 //! A secret is rotated by moving it between two places of its store: the sidecar is told by SIGHUP and replaces the
 //! version at once, with overlap. The rig itself reads metadata only, so that it is no reader who is waited for.
 
-use std::{collections::BTreeSet, fmt::Write, time::Duration};
+use std::{collections::BTreeSet, fmt::Write};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secret_broker_client::Client;
@@ -136,6 +136,16 @@ impl Rig {
         self.serves().await;
     }
 
+    /// Whether a server (`postgres` or `redis`) accepts a login.
+    pub async fn accepts(&self, login: &serde_json::Value) -> bool {
+        let text = |key: &str| login[key].as_str().unwrap_or_default();
+        let (user, password) = (text("username"), text("password"));
+        match text("server") {
+            "redis" => self.redis.login(user, password).await.is_ok(),
+            _ => self.postgres.login(user, password).await.is_ok(),
+        }
+    }
+
     /// Ends the sidecar as a crash would.
     pub fn kill(&mut self) {
         self.broker.kill();
@@ -264,6 +274,3 @@ fn random() -> String {
     aws_lc_rs::rand::fill(&mut bytes).expect("random bytes");
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
-
-/// Longer than anything that a rig does.
-pub const PATIENCE: Duration = Duration::from_secs(30);

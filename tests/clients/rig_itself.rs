@@ -3,7 +3,9 @@
 use secret_broker_client::{Client, Error, Event, Reason};
 use serde_json::json;
 
-use crate::{control::Controlled, harness::Tests, rig::PATIENCE};
+use crate::{control::Controlled, harness::Tests};
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub fn add(tests: &mut Tests) {
     tests.add("the_rig_does_what_it_promises", does_what_it_promises);

@@ -113,13 +113,18 @@ async fn package() {
     for file in ["proto/secretbroker/v1/broker.proto", "README.md", "LICENSE", "src/lib.rs"] {
         assert!(folder.join(file).is_file(), "{file} is not in the package");
     }
-    // With the libraries that are built already.
+    // Among the libraries that are built already: in the same folder, by the same profile.
     let program = std::env::current_exe().expect("this program");
     let built = program.parent().and_then(Path::parent).and_then(Path::parent).expect("target");
-    let checked = cargo()
-        .current_dir(&folder)
-        .args(["check", "--quiet", "--all-features", "--offline", "--target-dir"])
-        .arg(built.join("package"))
-        .status();
+    let mut build = cargo();
+    build.current_dir(&folder).args(["build", "--quiet", "--lib", "--all-features", "--offline"]);
+    for setting in [
+        "profile.dev.debug=\"line-tables-only\"",
+        "profile.dev.package.\"*\".debug=false",
+        "profile.dev.build-override.debug=false",
+    ] {
+        build.args(["--config", setting]);
+    }
+    let checked = build.arg("--target-dir").arg(built).status();
     assert!(checked.expect("cargo runs").success(), "the package can't be built by itself");
 }
