@@ -12,6 +12,9 @@ use tokio::{
     sync::Notify,
 };
 
+/// Shorter than the longest time that the broker can be told to wait.
+const HANG: Duration = Duration::from_secs(270);
+
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -29,6 +32,8 @@ pub enum Fault {
     Status(&'static str, u16),
     /// It is redirected to this port of the machine, as a standby does.
     Redirect(u16),
+    /// Requests to paths with this prefix get no answer for minutes, and then that there is none.
+    Hang(&'static str),
 }
 
 /// Where a request is held for ever.
@@ -191,18 +196,14 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
             let _ = client.write_all(answer.as_bytes()).await;
             return;
         }
-        Fault::Status(prefix, status) => {
-            if line.split(' ').nth(1).is_some_and(|path| path.starts_with(&format!("/v1/{prefix}")))
-            {
-                let body = r#"{"errors":["planted by the proxy"]}"#;
-                let answer = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                let _ = client.write_all(answer.as_bytes()).await;
-                return;
-            }
+        Fault::Status(prefix, status) if leads_to(&line, prefix) => {
+            return refuse(&mut client, status).await;
         }
+        Fault::Hang(prefix) if leads_to(&line, prefix) => {
+            tokio::time::sleep(HANG).await;
+            return refuse(&mut client, 404).await;
+        }
+        Fault::Status(..) | Fault::Hang(_) => {}
     }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", shared.upstream)).await else { return };
     let length = head
@@ -229,6 +230,20 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     }
     answer.truncate(limit);
     let _ = client.write_all(&answer).await;
+}
+
+fn leads_to(line: &str, prefix: &str) -> bool {
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    path.strip_prefix("/v1/").is_some_and(|path| path.starts_with(prefix))
+}
+
+async fn refuse(client: &mut TcpStream, status: u16) {
+    let body = r#"{"errors":["planted by the proxy"]}"#;
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = client.write_all(answer.as_bytes()).await;
 }
 
 async fn head(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
-    Address, Builder, Error, Metadata, Secret, Watch,
+    Address, Builder, Error, Metadata, Opening, Secret, Watch,
     connect::{Failure, Failures},
+    live::Lives,
     proto::{self, secret_broker_client::SecretBrokerClient, secret_result},
 };
 
@@ -27,6 +28,7 @@ pub struct Client {
     address: Address,
     failures: Failures,
     deadline: Duration,
+    pub(crate) lives: Lives,
 }
 
 /// What became of a version at the application.
@@ -61,7 +63,7 @@ impl Client {
         failures: Failures,
         deadline: Duration,
     ) -> Self {
-        Self { channel, address, failures, deadline }
+        Self { channel, address, failures, deadline, lives: Lives::default() }
     }
 
     /// The same client with another deadline: `client.with_deadline(d).get(name)`.
@@ -151,6 +153,14 @@ impl Client {
         Watch::new(self.clone(), names.into_iter().map(Into::into).collect())
     }
 
+    /// A handle that always holds the current version; await it for the first one.
+    ///
+    /// All handles of one name from one client and its clones are the same, since the broker counts what this
+    /// workload acknowledges, and not which part of it.
+    pub fn live(&self, name: impl Into<String>) -> Opening {
+        Opening::new(self.clone(), name.into(), self.deadline)
+    }
+
     /// Tells the broker what became of a version, and returns the generation that is current now.
     ///
     /// # Errors
@@ -217,7 +227,15 @@ impl Client {
         }
     }
 
-    fn late(&self) -> Error {
+    /// Why nothing was heard from the broker within the deadline.
+    pub(crate) fn unheard(&self) -> Error {
+        match self.failures.last() {
+            Some(_) => self.explain(&Status::unknown("nothing was heard")),
+            None => self.late(),
+        }
+    }
+
+    pub(crate) fn late(&self) -> Error {
         Error::Deadline { address: self.address.to_string(), deadline: self.deadline }
     }
 

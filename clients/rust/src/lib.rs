@@ -32,9 +32,19 @@ mod address;
 mod builder;
 mod client;
 mod connect;
+#[cfg(feature = "deadpool-postgres")]
+pub mod deadpool_postgres;
 mod error;
+mod hooks;
+#[cfg(feature = "jwt")]
+pub mod jwt;
+mod live;
+#[cfg(any(feature = "sqlx", feature = "deadpool-postgres"))]
+mod login;
 pub mod proto;
 mod secret;
+#[cfg(feature = "sqlx")]
+pub mod sqlx;
 mod tls;
 mod watch;
 mod watched;
@@ -43,6 +53,8 @@ pub use address::Address;
 pub use builder::{ADDRESS_VARIABLE, Builder, CERT_DIR_VARIABLE};
 pub use client::{Client, Outcome};
 pub use error::Error;
+pub use hooks::{BoxError, Hook};
+pub use live::{Live, Opening, Standing};
 pub use proto::{ErrorReason as Reason, SecretState as State};
 pub use secret::{Freshness, Metadata, Previous, Secret};
 pub use watch::Watch;

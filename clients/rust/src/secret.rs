@@ -33,6 +33,7 @@ pub struct Previous {
     version: String,
     generation: u64,
     valid_until: Option<SystemTime>,
+    ends: Option<Instant>,
 }
 
 /// Whether the source of a secret still confirms it.
@@ -123,9 +124,11 @@ impl Secret {
         self.freshness
     }
 
-    /// The version before, while it overlaps this one.
+    /// The version before, while it overlaps this one by this machine's monotonic clock.
     pub fn previous(&self) -> Option<&Previous> {
-        self.previous.as_ref()
+        self.previous
+            .as_ref()
+            .filter(|previous| previous.ends.is_none_or(|end| Instant::now() < end))
     }
 }
 
@@ -165,6 +168,7 @@ impl From<proto::Secret> for Secret {
             },
             _ => Freshness::Fresh,
         };
+        let sent = sent_at(&secret);
         Self {
             name: secret.name,
             fields: guarded(secret.fields),
@@ -177,20 +181,35 @@ impl From<proto::Secret> for Secret {
                 .and_then(duration)
                 .and_then(|left| Instant::now().checked_add(left)),
             freshness,
-            previous: secret.previous.map(Previous::from),
+            previous: secret.previous.map(|previous| Previous::sent(previous, sent)),
         }
     }
 }
 
-impl From<proto::PreviousSecret> for Previous {
-    fn from(previous: proto::PreviousSecret) -> Self {
+impl Previous {
+    fn sent(previous: proto::PreviousSecret, at: SystemTime) -> Self {
+        let valid_until = previous.valid_until.and_then(instant);
+        let left = valid_until.map(|until| until.duration_since(at).unwrap_or_default());
         Self {
             fields: guarded(previous.fields),
             version: previous.version,
             generation: previous.generation,
-            valid_until: previous.valid_until.and_then(instant),
+            valid_until,
+            ends: left.and_then(|left| Instant::now().checked_add(left)),
         }
     }
+}
+
+/// The broker's time of a reply, as far as the reply tells it; else this machine's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the reading against which a reply's times are taken"
+)]
+fn sent_at(secret: &proto::Secret) -> SystemTime {
+    let left = secret.time_left.and_then(duration);
+    let end = secret.expire_time.and_then(instant);
+    let told = end.zip(left).and_then(|(end, left)| end.checked_sub(left));
+    told.unwrap_or_else(SystemTime::now)
 }
 
 impl From<proto::SecretMetadata> for Metadata {
@@ -273,6 +292,20 @@ mod tests {
         let shown = format!("{:?} {:?}", sample(), Secret::from(sample()));
         assert!(shown.contains("password") && !shown.contains("hunter"), "{shown}");
         assert!(!shown.contains("104, 117"), "{shown}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_version_before_is_shown_until_its_overlap_ends() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let mut secret = sample();
+        secret.expire_time = at(1_000_060);
+        let previous = secret.previous.get_or_insert_default();
+        previous.valid_until = at(1_000_030);
+        let secret = Secret::from(secret);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(secret.previous().is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(secret.previous().is_none());
     }
 
     #[tokio::test(start_paused = true)]

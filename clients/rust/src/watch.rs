@@ -2,7 +2,7 @@
 //!
 //! - Each version is yielded once, and none is missed but such as were replaced while the reader slept.
 //! - An error is yielded only when trying again can't help; it ends the watch.
-//! - Attempts are spread by full jitter over a bound that doubles from 0.1 to 10 seconds, or wait as long as the
+//! - Attempts are spread by full jitter over a bound that doubles from 0.1 to 5 seconds, or wait as long as the
 //!   broker asks.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
 };
 
 const FIRST_BOUND: Duration = Duration::from_millis(100);
-const LAST_BOUND: Duration = Duration::from_secs(10);
+const LAST_BOUND: Duration = Duration::from_secs(5);
 
 /// A stream of changes; nothing happens until it is polled.
 #[must_use = "a watch does nothing until it is polled"]
