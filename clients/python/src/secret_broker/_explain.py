@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -72,17 +71,24 @@ def probe(address: Address, server_name: str | None, context: ssl.SSLContext | N
     """
     if not isinstance(address, Tls) or context is None:
         return None
-    with suppress(OSError):
-        try:
-            with (
-                socket.create_connection((address.host, address.port), _PROBE) as tcp,
-                context.wrap_socket(tcp, server_hostname=server_name or address.host) as tls,
-            ):
-                tls.recv(1)
-        except ssl.SSLError as error:
-            if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-                return TlsError(str(address), str(error.reason or error))
-    return None
+    try:
+        with socket.create_connection((address.host, address.port), _PROBE) as tcp:
+            return _handshake(address, server_name, context, tcp)
+    except OSError:
+        return None
+
+
+def _handshake(address: Tls, server_name: str | None, context: ssl.SSLContext, tcp: socket.socket) -> TlsError | None:
+    silent = "the broker closed the connection after the handshake; does it trust client.pem?"
+    try:
+        with context.wrap_socket(tcp, server_hostname=server_name or address.host) as tls:
+            try:
+                # A broker that accepts us speaks first.
+                return None if tls.recv(1) else TlsError(str(address), silent)
+            except (ssl.SSLEOFError, ConnectionError):
+                return TlsError(str(address), silent)
+    except ssl.SSLError as error:
+        return None if isinstance(error, ssl.SSLEOFError) else TlsError(str(address), str(error.reason or error))
 
 
 def _answered(
