@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
+
 from secret_broker._proto import broker_pb2 as pb
 from secret_broker._proto import broker_pb2_grpc as pb_grpc
 
@@ -167,7 +168,7 @@ class Broker(pb_grpc.SecretBrokerServicer):
 
 def _peer(context: grpc.ServicerContext) -> str:
     names = context.auth_context().get("x509_common_name", [b""])
-    return next(iter(names)).decode()
+    return b"".join(bytes(name) for name in names).decode()
 
 
 def _free_port() -> int:

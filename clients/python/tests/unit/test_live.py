@@ -138,8 +138,11 @@ async def test_start_up_waits_for_the_first_value(broker: Broker, cert_dir: Path
     await asyncio.to_thread(broker.stop)
     starting = threading.Timer(0.3, broker.start)
     starting.start()
-    async with AsyncClient(broker.address, cert_dir=cert_dir) as client, await client.live("DB", deadline=10) as live:
-        assert live.current.generation == 1
+    async with (
+        AsyncClient(broker.address, cert_dir=cert_dir) as async_client,
+        await async_client.live("DB", deadline=10) as handle,
+    ):
+        assert handle.current.generation == 1
     starting.join()
 
 

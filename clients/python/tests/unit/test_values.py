@@ -5,6 +5,7 @@ import gc
 import json
 import pickle
 import pprint
+import time
 import traceback
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_values_are_zeroed_with_their_last_reference(monkeypatch: pytest.MonkeyP
 
 def test_the_time_left_runs_down_on_the_local_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     made = sample()
     now += 45
     assert made.time_left is not None
