@@ -48,6 +48,7 @@ class AsyncClient:
     ) -> None:
         """Settings of your own, as `Client` has them; raises `ConfigurationError`."""
         self._settings = Settings.of(address, cert_dir, server_name, deadline)
+        self._lives: dict[tuple[str, bool], AsyncLive] = {}
         self._channels: Channels[aio.Channel, _Stub] = Channels(
             self._settings.address, self._settings.server_name, self._settings.certificates, _open
         )
@@ -131,11 +132,25 @@ class AsyncClient:
     ) -> AsyncLive:
         """A handle that always has the current version; waits for the first one until the deadline.
 
+        All callers that ask for the same name share one handle, which ends when each of them closed it: the broker
+        counts an application's acknowledgements once, so one handle has to know of all that use the secret.
+
         `on_change`, a function or coroutine function, is called with each later version. Once it returned, and all
         holders of older versions let go of them, the broker is told that the version is applied, unless
         `report_applied` is off.
         """
-        return await AsyncLive.open(self, name, deadline or self.deadline, on_change, report_applied=report_applied)
+        key = (name, report_applied)
+        live = self._lives.get(key)
+        if live is None or not live.share():
+            made = await AsyncLive.open(self, name, deadline or self.deadline, report_applied=report_applied)
+            live = self._lives.get(key)
+            if live is None or not live.share():
+                live = self._lives[key] = made
+            else:
+                await made.close()
+        if on_change is not None:
+            live.on_change(on_change)
+        return live
 
     async def close(self) -> None:
         """Closes the connection; calls, watches and handles of this client end."""

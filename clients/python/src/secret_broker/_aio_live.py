@@ -33,7 +33,6 @@ class AsyncLive:
         self,
         client: AsyncClient,
         first: Secret,
-        on_change: Callable[[Secret], object] | None,
         *,
         report_applied: bool,
     ) -> None:
@@ -42,7 +41,8 @@ class AsyncLive:
         self._held = Held(first)
         self._holders = Holders(first.generation, self._report)
         self._report_applied = report_applied
-        self._hooks: tuple[Callable[[Secret], object], ...] = () if on_change is None else (on_change,)
+        self._hooks: tuple[Callable[[Secret], object], ...] = ()
+        self._users = 1
         self._own = self._holders.join()
         self._loop = asyncio.get_running_loop()
         self._reports: set[asyncio.Task[None]] = set()
@@ -54,13 +54,12 @@ class AsyncLive:
         client: AsyncClient,
         name: str,
         deadline: float,
-        on_change: Callable[[Secret], object] | None,
         *,
         report_applied: bool,
     ) -> Self:
         """Use `AsyncClient.live`."""
         first = await _first(client, name, deadline)
-        return cls(client, first, on_change, report_applied=report_applied)
+        return cls(client, first, report_applied=report_applied)
 
     @property
     def name(self) -> str:
@@ -100,8 +99,16 @@ class AsyncLive:
         """Tells the broker what became of the current version at its target."""
         return await self._client.report(self.current, outcome, detail)
 
+    def share(self) -> bool:
+        """Counts one more user, who closes the handle as well; false when it is closed already."""
+        self._users += self._users > 0
+        return self._users > 0
+
     async def close(self) -> None:
-        """Ends the watch; the last version stays readable."""
+        """Ends the watch when this is the last user; the last version stays readable."""
+        self._users -= self._users > 0
+        if self._users > 0:
+            return
         ending = [self._task, *self._reports]
         for task in ending:
             task.cancel()

@@ -5,6 +5,7 @@ A client may be shared by all threads of a process; create it after a fork. Ever
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
@@ -48,6 +49,8 @@ class Client:
         `deadline` the seconds for one call, connecting included. Raises `ConfigurationError`.
         """
         self._settings = Settings.of(address, cert_dir, server_name, deadline)
+        self._lock = threading.Lock()
+        self._lives: dict[tuple[str, bool], Live] = {}
         self._channels: Channels[grpc.Channel, SecretBrokerStub] = Channels(
             self._settings.address, self._settings.server_name, self._settings.certificates, _open
         )
@@ -121,10 +124,26 @@ class Client:
     ) -> Live:
         """A handle that always has the current version; waits for the first one until the deadline.
 
+        All callers that ask for the same name share one handle, which ends when each of them closed it: the broker
+        counts an application's acknowledgements once, so one handle has to know of all that use the secret.
+
         `on_change` is called with each later version. Once it returned, and all holders of older versions let go of
         them, the broker is told that the version is applied, unless `report_applied` is off.
         """
-        return Live(self, name, deadline or self.deadline, on_change, report_applied=report_applied)
+        key = (name, report_applied)
+        with self._lock:
+            live = self._lives.get(key)
+        if live is None or not live.share():
+            made = Live(self, name, deadline or self.deadline, report_applied=report_applied)
+            with self._lock:
+                live = self._lives.get(key)
+                if live is None or not live.share():
+                    live = self._lives[key] = made
+            if live is not made:
+                made.close()
+        if on_change is not None:
+            live.on_change(on_change)
+        return live
 
     def close(self) -> None:
         """Closes the connection; calls, watches and handles of this client end."""

@@ -35,7 +35,6 @@ class Live:
         client: Client,
         name: str,
         deadline: float,
-        on_change: Callable[[Secret], object] | None,
         *,
         report_applied: bool,
     ) -> None:
@@ -45,7 +44,9 @@ class Live:
         self._held = Held(first)
         self._holders = Holders(first.generation, self._report)
         self._report_applied = report_applied
-        self._hooks: tuple[Callable[[Secret], object], ...] = () if on_change is None else (on_change,)
+        self._hooks: tuple[Callable[[Secret], object], ...] = ()
+        self._users = 1
+        self._lock = threading.Lock()
         self._own = self._holders.join()
         self._closing = threading.Event()
         self._watch: Watch = client.watch(name, holding=[first])
@@ -90,8 +91,18 @@ class Live:
         """Tells the broker what became of the current version at its target."""
         return self._client.report(self.current, outcome, detail)
 
+    def share(self) -> bool:
+        """Counts one more user, who closes the handle as well; false when it is closed already."""
+        with self._lock:
+            self._users += self._users > 0
+            return self._users > 0
+
     def close(self) -> None:
-        """Ends the watch, and waits for its thread where that can be; the last version stays readable."""
+        """Ends the watch when this is the last user; the last version stays readable."""
+        with self._lock:
+            self._users -= self._users > 0
+            if self._users > 0:
+                return
         self._closing.set()
         self._watch.close()
         if self._thread is not threading.current_thread():

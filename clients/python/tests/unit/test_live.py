@@ -164,3 +164,30 @@ def test_a_handle_ends_with_its_client(client: Client, broker: Broker) -> None:
     live._thread.join(10)
     assert not live._thread.is_alive()
     live.close()
+
+
+def test_handles_of_one_secret_are_shared_until_all_are_closed(client: Client, broker: Broker) -> None:
+    changes: queue.Queue[Secret] = queue.Queue()
+    first, second = client.live("DB"), client.live("DB", on_change=changes.put)
+    assert first is second
+    first.close()
+    broker.streams.get(timeout=10).tell(event("ROTATED", secret(generation=2)))
+    assert changes.get(timeout=10).generation == 2
+    second.close()
+    second.close()
+    assert client.live("DB") is not second
+
+
+async def test_handles_of_one_secret_are_shared_until_all_are_closed_in_asyncio(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    changes: asyncio.Queue[Secret] = asyncio.Queue()
+    first, second = await async_client.live("DB"), await async_client.live("DB", on_change=changes.put)
+    assert first is second
+    await first.close()
+    (await asyncio.to_thread(broker.streams.get, timeout=10)).tell(event("ROTATED", secret(generation=2)))
+    assert (await changes.get()).generation == 2
+    await second.close()
+    third = await async_client.live("DB")
+    assert third is not second
+    await third.close()
