@@ -1,0 +1,1 @@
+"""The messages and stubs of `secretbroker.v1`, as generated."""
