@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
@@ -51,6 +52,7 @@ type Client struct {
 	connection *grpc.ClientConn
 	connector  *connector
 	stub       brokerpb.SecretBrokerClient
+	lives      *lives
 	deadline   time.Duration
 }
 
@@ -111,6 +113,7 @@ func New(options Options) (*Client, error) {
 		connection: connection,
 		connector:  dialer,
 		stub:       brokerpb.NewSecretBrokerClient(connection),
+		lives:      &lives{},
 		deadline:   options.Deadline,
 	}, nil
 }
@@ -233,7 +236,12 @@ func call[Q, R any](
 	within, cancel := context.WithTimeout(ctx, c.deadline)
 	defer cancel()
 	var none R
-	reply, err := attend(within, c, func(attended context.Context) (R, error) { return method(attended, request) })
+	do := func(attended context.Context) (R, error) { return method(attended, request) }
+	reply, broke, err := attend(within, c, do)
+	if broke {
+		// The connection had ended unnoticed, as when the broker was restarted. Every call may be made twice.
+		reply, _, err = attend(within, c, do)
+	}
 	if err == nil {
 		return reply, nil
 	}
@@ -246,23 +254,23 @@ func call[Q, R any](
 	return none, err
 }
 
-// attend does a call that waits for a connection, and ends it when no connection can be made.
-func attend[R any](ctx context.Context, c *Client, do func(context.Context) (R, error)) (R, error) {
+// attend does a call that waits for a connection, and ends it when no connection can be made. It tells whether there was
+// one that broke under the call.
+func attend[R any](ctx context.Context, c *Client, do func(context.Context) (R, error)) (reply R, broke bool, err error) {
 	attended, cancel := context.WithCancelCause(ctx)
 	stop := c.connector.watch(cancel)
 	defer stop()
 	if c.connection.GetState() == connectivity.TransientFailure {
 		c.connection.ResetConnectBackoff()
 	}
-	reply, err := do(attended)
-	if err == nil {
-		return reply, nil
+	if reply, err = do(attended); err == nil {
+		return reply, false, nil
 	}
 	defer cancel(nil)
 	if cause := context.Cause(attended); cause != nil && ctx.Err() == nil {
-		return reply, cause
+		return reply, false, cause
 	}
-	return reply, c.explain(err)
+	return reply, ctx.Err() == nil && status.Code(err) == codes.Unavailable, c.explain(err)
 }
 
 // explain says what a status means: the broker's answer, or what broke on the way to it.
@@ -270,6 +278,9 @@ func (c *Client) explain(err error) error {
 	s := status.Convert(err)
 	if answer := answered(s); answer != nil {
 		return answer
+	}
+	if s.Code() == codes.DeadlineExceeded {
+		return &DeadlineError{Address: c.Address(), Deadline: c.deadline}
 	}
 	if failure := c.connector.failure(); failure != nil {
 		return failure

@@ -163,8 +163,6 @@ func reasonByCode(code codes.Code) Reason {
 		return ReasonInvalidRequest
 	case codes.ResourceExhausted:
 		return ReasonLimitExceeded
-	case codes.DeadlineExceeded:
-		return ReasonDeadlineExceeded
 	case codes.Internal, codes.DataLoss:
 		return ReasonInternal
 	default:

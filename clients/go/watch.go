@@ -74,7 +74,7 @@ func (w *Watch) follow(ctx context.Context, yield func(Event, error) bool) (bool
 	defer cancel()
 	request := &brokerpb.WatchSecretsRequest{Names: w.names, SeenGenerations: w.seen.generations()}
 	type messages = grpc.ServerStreamingClient[brokerpb.WatchSecretsResponse]
-	stream, err := attend(ctx, w.client, func(ctx context.Context) (messages, error) {
+	stream, _, err := attend(ctx, w.client, func(ctx context.Context) (messages, error) {
 		return w.client.stub.WatchSecrets(ctx, request)
 	})
 	if err != nil {

@@ -21,11 +21,7 @@ var method = jwt.SigningMethodHS256
 
 // Sign signs claims with the current version.
 func Sign(live *secretbroker.Live, claims jwt.Claims) (string, error) {
-	secret, err := live.Current()
-	if err != nil {
-		return "", err
-	}
-	key, ok := secret.Field(signing)
+	key, ok := live.Current().Field(signing)
 	defer clear(key)
 	if !ok || len(key) == 0 {
 		return "", errors.New("the secret has no field `value` to sign with")
@@ -36,10 +32,7 @@ func Sign(live *secretbroker.Live, claims jwt.Claims) (string, error) {
 // Verify verifies a token and fills the claims, which are a [jwt.MapClaims] or a pointer to a struct that embeds
 // [jwt.RegisteredClaims]. Claims of time are checked; more can be demanded by options such as [jwt.WithIssuer].
 func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ...jwt.ParserOption) error {
-	secret, err := live.Current()
-	if err != nil {
-		return err
-	}
+	secret := live.Current()
 	var keys jwt.VerificationKeySet
 	defer func() {
 		for _, key := range keys.Keys {
@@ -57,6 +50,6 @@ func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ..
 		add(previous.Field(signing))
 	}
 	options = append(options, jwt.WithValidMethods([]string{method.Alg()}))
-	_, err = jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return keys, nil }, options...)
+	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return keys, nil }, options...)
 	return err
 }

@@ -24,16 +24,13 @@ const departure = "secretbroker.departure"
 
 // Login puts the current version's fields "username" and "password" into a connection's configuration. It is for
 // connections outside a pool: pgx.ConnectConfig(ctx, config) after it. The version is returned for a report.
-func Login(live *secretbroker.Live, config *pgx.ConnConfig) (*secretbroker.Secret, error) {
-	secret, err := live.Current()
-	if err != nil {
-		return nil, err
-	}
+func Login(live *secretbroker.Live, config *pgx.ConnConfig) *secretbroker.Secret {
+	secret := live.Current()
 	if user := secret.Text("username"); user != "" {
 		config.User = user
 	}
 	config.Password = secret.Text("password")
-	return secret, nil
+	return secret
 }
 
 // NewPool makes a pool whose connections log in with the current version. The hooks that the configuration has already
@@ -70,10 +67,7 @@ func beforeConnect(live *secretbroker.Live, open *fleet.Fleet, before configure)
 				return err
 			}
 		}
-		secret, err := Login(live, config)
-		if err != nil {
-			return err
-		}
+		secret := Login(live, config)
 		// Counted before the login, so that the version is not reported as left while the login goes on.
 		left := open.Add(secret.Generation())
 		config.Tracer = traced(config.Tracer, &login{live: live, secret: secret, left: left})

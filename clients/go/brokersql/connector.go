@@ -54,10 +54,7 @@ func New(live *secretbroker.Live, login Login) *Connector {
 // is tried again with the version that it then serves.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	for attempt := 1; ; attempt++ {
-		secret, err := c.live.Current()
-		if err != nil {
-			return nil, err
-		}
+		secret := c.live.Current()
 		opened, err := c.connect(ctx, secret)
 		if err == nil {
 			return opened, nil
@@ -89,7 +86,7 @@ func (c *Connector) connect(ctx context.Context, secret *secretbroker.Secret) (d
 
 // successor tells whether another version can be tried after a failed login.
 func (c *Connector) successor(ctx context.Context, tried *secretbroker.Secret, err error) bool {
-	if current, lost := c.live.Current(); lost == nil && current.Generation() != tried.Generation() {
+	if c.live.Current().Generation() > tried.Generation() {
 		return true
 	}
 	// Drivers for PostgreSQL tell the SQLSTATE so; class 28 is an invalid authorization.
@@ -125,9 +122,7 @@ func (c *Connector) retire(current uint64) {
 }
 
 func (c *Connector) isCurrent(generation uint64) bool {
-	current, err := c.live.Current()
-	// Without a current version, an open connection is as good as it was.
-	return err != nil || current.Generation() == generation
+	return c.live.Current().Generation() <= generation
 }
 
 func (c *Connector) forget(closed *conn) {
