@@ -80,6 +80,7 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.raw.Prepare
 
 // Begin exists for database/sql.
 func (c *conn) Begin() (driver.Tx, error) {
+	//lint:ignore SA1019 the interface demands it
 	return c.raw.Begin()
 }
 
