@@ -1,0 +1,55 @@
+// Package brokerjwt signs and verifies tokens with a secret that rotates.
+//
+// The secret's field "value" signs. A token is good when it was signed with it, with the field "next", which other
+// signers may have taken over already, or with the version before while that overlaps. The algorithm is HS256.
+package brokerjwt
+
+import (
+	"errors"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	secretbroker "github.com/secret-broker/secret-broker/clients/go"
+)
+
+const (
+	signing = "value"
+	coming  = "next"
+)
+
+var method = jwt.SigningMethodHS256
+
+// Sign signs claims with the current version.
+func Sign(live *secretbroker.Live, claims jwt.Claims) (string, error) {
+	key, ok := live.Current().Field(signing)
+	defer clear(key)
+	if !ok || len(key) == 0 {
+		return "", errors.New("the secret has no field `value` to sign with")
+	}
+	return jwt.NewWithClaims(method, claims).SignedString(key)
+}
+
+// Verify verifies a token and fills the claims, which are a [jwt.MapClaims] or a pointer to a struct that embeds
+// [jwt.RegisteredClaims]. Claims of time are checked; more can be demanded by options such as [jwt.WithIssuer].
+func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ...jwt.ParserOption) error {
+	secret := live.Current()
+	var keys jwt.VerificationKeySet
+	defer func() {
+		for _, key := range keys.Keys {
+			clear(key.([]byte))
+		}
+	}()
+	add := func(key []byte, ok bool) {
+		if ok && len(key) > 0 {
+			keys.Keys = append(keys.Keys, key)
+		}
+	}
+	add(secret.Field(signing))
+	add(secret.Field(coming))
+	if previous := secret.Previous(); previous != nil {
+		add(previous.Field(signing))
+	}
+	options = append(options, jwt.WithValidMethods([]string{method.Alg()}))
+	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return keys, nil }, options...)
+	return err
+}
