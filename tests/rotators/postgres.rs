@@ -361,6 +361,8 @@ async fn only_users_that_are_named_are_ever_switched_off() {
     let stranger = fault(rotator.revoke(&login("human", "h"), Some(&new), ROUTINE).await);
     assert_eq!(stranger.reason, Reason::Invalid);
     assert!(server.login("human", "h").await.is_ok());
+    server.execute("DROP ROLE legacy").await;
+    done(rotator.revoke(&login("legacy", "l"), Some(&new), COMPROMISED).await.expect("it is gone"));
     assert_eq!(fault(apply(&rotator, None, &login("human", "h")).await).reason, Reason::Invalid);
 }
 

@@ -245,6 +245,8 @@ async fn refusals_are_told_from_faults() {
     server.run_command(&["ACL", "SETUSER", "legacy", "on", ">l"]).await.expect("a user");
     done(denied.revoke(&login("legacy", "l"), Some(&value), ROUTINE).await.expect("a former one"));
     assert!(server.login("legacy", "l").await.is_err());
+    server.run_command(&["ACL", "DELUSER", "legacy"]).await.expect("no user");
+    done(denied.revoke(&login("legacy", "l"), None, COMPROMISED).await.expect("it is gone"));
 
     server.stop();
     assert!(fault(denied.prove(&value).await).reason.is_transient());

@@ -188,7 +188,12 @@ impl Rotator for PostgresRotator {
             Some(former) => former,
             None => self.own(old.user)?,
         };
-        self.run(&format!("ALTER ROLE {} WITH NOLOGIN PASSWORD NULL", quote(own)), false).await?;
+        let off = format!("ALTER ROLE {} WITH NOLOGIN PASSWORD NULL", quote(own));
+        match self.run(&off, false).await {
+            // A user that is gone is refused, which is looked at next.
+            Err(TargetError::Fault(fault)) if fault.reason == Reason::NotFound => {}
+            done => done?,
+        }
         let mut evidence = self.consumer.is_refused(old).await?;
         if severity.compromised || self.end_sessions {
             let n = self.end_all(own).await?;

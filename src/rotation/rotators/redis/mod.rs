@@ -154,12 +154,13 @@ impl RedisRotator {
         let mut session = self.operator(address, values).await?;
         let user = match cut {
             Cut::Password { user, digest } => {
-                forget(&mut session, user, digest).await?;
+                unless_gone(forget(&mut session, user, digest).await)?;
                 user
             }
             Cut::User(user) => {
-                existing(&mut session, user).await?;
-                change(&mut session, user, &["off", "resetpass"]).await?;
+                if unless_gone(existing(&mut session, user).await)?.is_some() {
+                    change(&mut session, user, &["off", "resetpass"]).await?;
+                }
                 user
             }
             Cut::Server { digest, kept } => {
@@ -303,6 +304,14 @@ impl Rotator for RedisRotator {
                 .to_owned(),
         }
         .into()
+    }
+}
+
+/// What a user that is gone accepts is nothing, which is looked at afterwards.
+fn unless_gone<T>(done: Result<T, TargetError>) -> Result<Option<T>, TargetError> {
+    match done {
+        Err(TargetError::Fault(fault)) if fault.reason == Reason::NotFound => Ok(None),
+        done => done.map(Some),
     }
 }
 
