@@ -14,10 +14,13 @@
 
 #[path = "../edge/pki.rs"]
 mod pki;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod admission;
 mod feed;
 mod following;
+mod glass;
 mod hygiene;
 mod looking;
 mod persons;
