@@ -8,48 +8,37 @@ use super::{
     support::proxy::{Hold, Proxy},
 };
 
-/// Where to kill at the `n`th write: both before and after it, or one of both in turn.
-enum Places {
-    All,
-    InTurn,
-}
-
 /// Kills a rotation at each write in turn. `check` looks at what is left.
-async fn kill_everywhere(secret: &str, places: Places, check: impl AsyncFn(&Rig, &str)) {
+async fn kill_everywhere(secret: &str, check: impl AsyncFn(&Rig, &str)) {
     let rig = Rig::start().await;
     let proxy = Proxy::start(rig.vault.port()).await;
     rig.configure(&proxy.address(), "");
     let mut cuts = 0;
-    'writes: for n in 0.. {
-        let here = match places {
-            Places::All => &[Hold::Before, Hold::After][..],
-            Places::InTurn if n % 2 == 0 => &[Hold::Before],
-            Places::InTurn => &[Hold::After],
-        };
-        for &place in here {
-            let at = format!("{secret}, {place:?} write {n}");
-            proxy.hold(n, place);
-            let mut child = rig.spawn(&["rotate", secret, "--wait", "--json"]);
-            let cut = tokio::select! {
-                () = proxy.held() => true,
-                status = child.wait() => {
-                    assert!(status.unwrap().success(), "{at}");
-                    false
-                }
-            };
-            proxy.let_go();
-            if !cut {
-                break 'writes;
+    for n in 0.. {
+        // What is done before it and not known, and what is known and not done yet, in turn.
+        let place = if n % 2 == 0 { Hold::Before } else { Hold::After };
+        let at = format!("{secret}, {place:?} write {n}");
+        proxy.hold(n, place);
+        let mut child = rig.spawn(&["rotate", secret, "--wait", "--json"]);
+        let cut = tokio::select! {
+            () = proxy.held() => true,
+            status = child.wait() => {
+                assert!(status.unwrap().success(), "{at}");
+                false
             }
-            cuts += 1;
-            child.kill().await.unwrap();
-            // As a person would: the same command again, which joins what is under way.
-            let ended = rig.run(&["rotate", secret, "--wait", "--json"]).await;
-            assert_eq!(ended.code, 0, "{at}: {ended:?}");
-            let last: Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
-            assert_eq!(last["standing"], "succeeded", "{at}: {last}");
-            check(&rig, &at).await;
+        };
+        proxy.let_go();
+        if !cut {
+            break;
         }
+        cuts += 1;
+        child.kill().await.unwrap();
+        // As a person would: the same command again, which joins what is under way.
+        let ended = rig.run(&["rotate", secret, "--wait", "--json"]).await;
+        assert_eq!(ended.code, 0, "{at}: {ended:?}");
+        let last: Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
+        assert_eq!(last["standing"], "succeeded", "{at}: {last}");
+        check(&rig, &at).await;
     }
     assert!(cuts > 25, "{cuts} cuts");
 }
@@ -60,7 +49,7 @@ async fn text(rig: &Rig, path: &str, field: &str) -> String {
 
 #[tokio::test]
 async fn of_postgres_users_that_take_turns() {
-    kill_everywhere("POSTGRES_PASSWORD", Places::All, async |rig, at| {
+    kill_everywhere("POSTGRES_PASSWORD", async |rig, at| {
         let user = text(rig, "shop/postgres", "username").await;
         let password = text(rig, "shop/postgres", "password").await;
         let role = rig.postgres.login(&user, &password).await;
@@ -74,7 +63,7 @@ async fn of_postgres_users_that_take_turns() {
 
 #[tokio::test]
 async fn of_one_postgres_user() {
-    kill_everywhere("LEGACY_PASSWORD", Places::InTurn, async |rig, at| {
+    kill_everywhere("LEGACY_PASSWORD", async |rig, at| {
         let password = text(rig, "shop/legacy", "password").await;
         assert!(rig.postgres.login("legacy", &password).await.is_ok(), "{at}");
     })
@@ -83,7 +72,7 @@ async fn of_one_postgres_user() {
 
 #[tokio::test]
 async fn of_a_redis_user() {
-    kill_everywhere("REDIS_PASSWORD", Places::InTurn, async |rig, at| {
+    kill_everywhere("REDIS_PASSWORD", async |rig, at| {
         let password = text(rig, "shop/redis", "password").await;
         assert!(rig.redis.login("cache", &password).await.is_ok(), "{at}");
         assert_eq!(rig.redis.passwords("cache").await, 1, "{at}");
@@ -93,7 +82,7 @@ async fn of_a_redis_user() {
 
 #[tokio::test]
 async fn of_a_signing_secret() {
-    kill_everywhere("JWT_SECRET", Places::InTurn, async |rig, at| {
+    kill_everywhere("JWT_SECRET", async |rig, at| {
         assert!(text(rig, "shop/jwt", "value").await.len() >= 32, "{at}");
         assert_ne!(
             text(rig, "shop/jwt", "value").await,
@@ -106,7 +95,7 @@ async fn of_a_signing_secret() {
 
 #[tokio::test]
 async fn of_an_api_key() {
-    kill_everywhere("API_KEY_MASTER", Places::InTurn, async |rig, at| {
+    kill_everywhere("API_KEY_MASTER", async |rig, at| {
         assert!(text(rig, "shop/api-key", "value").await.starts_with("sbk_"), "{at}");
     })
     .await;

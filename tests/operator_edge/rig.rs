@@ -168,7 +168,8 @@ impl Rig {
             stop: stopped.clone(),
         });
         let (health, _) = tonic_health::server::health_reporter();
-        let (page, observer) = (Arc::new(|| "metrics".to_owned()), Arc::new(Unobserved));
+        let (page, observer) =
+            (Arc::new(|_: &str| hyper::Response::new("metrics".to_owned())), Arc::new(Unobserved));
         let services = Services::new(Arc::clone(&operator), health, true, page, observer).unwrap();
         let authority = Authority::new("the authority");
         let observer = Arc::new(Unobserved);

@@ -108,6 +108,7 @@ impl Target {
             environments: vec!["staging".into(), "production".into()],
             canaries: Vec::new(),
             overlapping: true,
+            held: false,
             soak: Duration::ZERO,
             overlap: Duration::from_millis(10),
             settle: Duration::ZERO,
