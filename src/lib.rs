@@ -3,6 +3,8 @@
 //! Dependencies point one way: `main → app → {server, store, identity, tls, …} → broker → domain`.
 //! ARCHITECTURE.md draws the map; `tests/architecture.rs` holds it.
 
+#[cfg(feature = "operator")]
+pub mod alert;
 pub mod app;
 pub mod audit;
 pub mod broker;
@@ -12,6 +14,7 @@ pub mod domain;
 pub mod files;
 pub mod identity;
 pub mod lockdown;
+pub mod random;
 #[cfg(feature = "operator")]
 pub mod rotation;
 pub mod server;

@@ -53,7 +53,6 @@ pub struct AlertPlace {
 }
 
 /// Completes one place.
-#[cfg_attr(not(test), expect(dead_code, reason = "the operator's file asks for it"))]
 pub(super) fn check(check: &mut Check<'_>, key: &Key, raw: Raw) -> Option<AlertPlace> {
     let Raw { form, url, url_file, url_env, allow_plaintext, timeout } = raw;
     let form = check.need(&key.name("form"), form, "alerts");

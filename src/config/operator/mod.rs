@@ -4,6 +4,8 @@ pub mod alerts;
 pub mod checks;
 pub mod login;
 pub mod targets;
+#[cfg(test)]
+mod tests_cloud;
 pub mod validators;
 pub mod webhook;
 

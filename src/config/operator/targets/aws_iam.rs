@@ -34,7 +34,7 @@ pub struct Raw {
     /// How long AWS may take to know a change everywhere.
     pub patience: Span<{ mins(1) }, { secs(1) }, { mins(15) }>,
     /// How long a key lies deactivated, and could be activated again, before it is deleted.
-    pub inactive_for: Span<{ hours(24) }, 0, { days(90) }>,
+    pub inactive_for: Span<{ hours(1) }, 0, { days(90) }>,
     /// No one else makes keys for this user: each key that is not in force is deleted to make room. Otherwise only
     /// keys that were never used are, and a further one that was used stops the rotation.
     pub exclusive: bool,
