@@ -3,6 +3,8 @@
 //! Dependencies point one way: `main → app → {server, store, identity, tls, …} → broker → domain`.
 //! ARCHITECTURE.md draws the map; `tests/architecture.rs` holds it.
 
+#[cfg(feature = "operator")]
+pub mod alert;
 pub mod app;
 pub mod audit;
 pub mod broker;

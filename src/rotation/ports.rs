@@ -148,6 +148,15 @@ pub trait Rotator: Send + Sync {
         Err(TargetError::fault(Reason::Invalid, "this target keeps no value itself"))
     }
 
+    /// The same after the current value was compromised: nothing of it lives on in the new one,
+    /// not even what it had prepared for its successor.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    async fn generate_afresh(&self, current: Option<&Fields>) -> Result<Generated, TargetError> {
+        self.generate(current).await
+    }
+
     /// Checks a value that a person supplied, before it is stored.
     ///
     /// # Errors

@@ -79,8 +79,20 @@ impl Check<'_> {
     }
 
     fn address(&mut self, key: &Key, address: Option<String>, plaintext: bool) -> Option<String> {
-        let address = self.need(key, address, "[vault]")?;
-        let form = "expected https://HOST:PORT";
+        self.url(key, address, plaintext, "[vault]", "expected https://HOST:PORT")
+    }
+
+    /// The address of a service, without a login, a query or a fragment; `by` needs it, and `form`
+    /// says what is accepted. Plain text leaves this machine only where that was asked for.
+    pub(in crate::config) fn url(
+        &mut self,
+        key: &Key,
+        address: Option<String>,
+        plaintext: bool,
+        by: &str,
+        form: &str,
+    ) -> Option<String> {
+        let address = self.need(key, address, by)?;
         let Ok(url) = reqwest::Url::parse(&address) else {
             self.wrong(key.clone(), "not a URL", form);
             return None;

@@ -1,12 +1,18 @@
 //! What the operator is told to do: one TOML file, checked as the sidecar's is.
 
+pub mod alerts;
 mod check;
+pub mod checks;
 pub mod login;
 mod policy;
 pub mod raw;
 pub mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_cloud;
+pub mod validators;
+pub mod webhook;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{check::Check, mistake::Key};
 
 pub mod api_key;
+pub mod aws;
 pub mod aws_iam;
 pub mod aws_kms;
 pub mod datadog;
