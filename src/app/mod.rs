@@ -59,6 +59,9 @@ pub enum StartError {
     /// The Vault for `dev --vault` can't be used.
     #[error("{0}")]
     DevVault(String),
+    /// The operator can't be set up as configured.
+    #[error("{0}")]
+    Operator(crate::domain::fault::Fault),
     /// No randomness can be had.
     #[error("{0}")]
     Randomness(crate::domain::fault::Fault),

@@ -7,20 +7,20 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::support::{
-    postgres::{self, Postgres},
+    postgres::Postgres,
     redis::{self, Redis},
     vault::Vault,
 };
 
 /// What the operator needs in Vault: the journal, the values and their labels.
-pub const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 path "secret/*" { capabilities = ["create", "read", "update", "delete", "patch"] }
 path "database/rotate-role/*" { capabilities = ["update"] }
 path "database/static-creds/*" { capabilities = ["read"] }
 path "auth/token/lookup-self" { capabilities = ["read"] }
 "#;
 
-pub struct Rig {
+pub(crate) struct Rig {
     pub vault: Vault,
     pub postgres: Postgres,
     pub redis: Redis,
@@ -30,14 +30,14 @@ pub struct Rig {
 
 /// How a command of the operator ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Rig {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (vault, postgres, redis) =
             tokio::join!(Vault::start(), Postgres::start(), Redis::start());
         vault
@@ -69,12 +69,12 @@ impl Rig {
         rig
     }
 
-    pub async fn put(&self, path: &str, data: Value) {
+    pub(crate) async fn put(&self, path: &str, data: Value) {
         self.vault.write(&format!("secret/data/{path}"), json!({ "data": data })).await;
     }
 
     /// The value that the label `current` names, or the latest one.
-    pub async fn current(&self, path: &str) -> Value {
+    pub(crate) async fn current(&self, path: &str) -> Value {
         let labels = self.labels(path).await;
         let version = labels["current"].as_str().unwrap_or("0").to_owned();
         let (status, answer) =
@@ -83,13 +83,13 @@ impl Rig {
         answer["data"]["data"].clone()
     }
 
-    pub async fn labels(&self, path: &str) -> Value {
+    pub(crate) async fn labels(&self, path: &str) -> Value {
         let (_, answer) = self.vault.request("GET", &format!("secret/metadata/{path}"), None).await;
         answer["data"]["custom_metadata"].clone()
     }
 
     /// Writes the configuration for a Vault at this address, with sections of the test's own.
-    pub fn configure(&self, vault: &str, more: &str) {
+    pub(crate) fn configure(&self, vault: &str, more: &str) {
         let text = CONFIG
             .replace("@VAULT@", vault)
             .replace("@DIR@", &self.directory.path().display().to_string())
@@ -99,7 +99,7 @@ impl Rig {
     }
 
     /// Starts a command of the operator.
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_secret-operator"))
             .args(arguments)
             .arg("--config")
@@ -116,7 +116,7 @@ impl Rig {
     }
 
     /// Runs a command of the operator to its end.
-    pub async fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
         let output = self.spawn(arguments).wait_with_output().await.unwrap();
         Ended {
             code: output.status.code().unwrap_or(-1),
@@ -126,7 +126,7 @@ impl Rig {
     }
 
     /// Runs a command that has to succeed.
-    pub async fn succeed(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn succeed(&self, arguments: &[&str]) -> String {
         let ended = self.run(arguments).await;
         assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
         ended.out
@@ -177,7 +177,25 @@ database = "postgres"
 user = "legacy"
 login = { username = "rotator", password_env = "PG_ROTATOR" }
 
-"#;
+[secrets.REDIS_PASSWORD]
+category = "database"
+tier = "quarterly"
+path = "shop/redis"
+[secrets.REDIS_PASSWORD.rotate.redis]
+server = { address = "127.0.0.1:@REDIS_PORT@", tls = "disable" }
+user = "cache"
+login = { username = "default", password_env = "REDIS_ADMIN" }
 
-/// The superuser of `PostgreSQL`, for what tests look at.
-pub const SUPERUSER: &str = postgres::PASSWORD;
+[secrets.JWT_SECRET]
+category = "application"
+tier = "monthly"
+path = "shop/jwt"
+rotate.jwt = { max_token_ttl = "1s", max_verifier_cache = "0s", clock_skew = "0s" }
+overlap = "1s"
+
+[secrets.API_KEY_MASTER]
+category = "application"
+tier = "monthly"
+path = "shop/api-key"
+rotate.api_key = { prefix = "sbk_" }
+"#;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::targets;
+use super::targets::{self, Around};
 
 use crate::{
     app::{
@@ -14,17 +14,18 @@ use crate::{
         stores::{Server, Surroundings},
     },
     broker::ports::Clock,
-    config::operator::{OperatorConfig, Rotated},
+    config::operator::{OperatorConfig, Rotated, checks::Check},
     domain::{
         fault::{Fault, Reason},
         labels::Labels,
         rotation::RotationId,
-        secret::Fields,
+        secret::{Fields, SecretName},
     },
     report::Directory,
     rotation::{
         engine::{self, Catalogue, Engine, Limits, Managed},
-        ports::{Adoption, Alert, Alerts, Journal, Readers, Records, Urgency, Versions},
+        http::Http,
+        ports::{Adoption, Journal, Readers, Records, Versions},
     },
     store::{VersionKey, vault::VaultStore},
     telemetry::Metrics,
@@ -45,13 +46,13 @@ impl Composed {
         readers: Arc<dyn Readers>,
     ) -> Result<Self, StartError> {
         let clock = clock();
-        let versions = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
+        let key = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
         let wall = clock.wall();
         let seed = u64::try_from(wall.as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
         let around = Surroundings {
             clock: Arc::clone(&clock),
             metrics: Arc::new(Metrics::new()),
-            versions,
+            versions: Arc::clone(&key),
             seed,
         };
         let server = Server::connect(config.vault, &around, 0)?;
@@ -62,12 +63,16 @@ impl Composed {
             Some(directory) => Arc::new(Directory::new(directory)),
             None => Arc::new(()),
         };
+        let http = Http::new().map_err(StartError::Operator)?;
+        let composer = Composer { vault: Arc::clone(vault), versions: key, http: http.clone() };
+        let checks: Vec<_> = config.checks.into_iter().map(|c| composer.check(c)).collect();
         let mut catalogue = Catalogue::new();
         for (name, rotated) in config.secrets {
-            catalogue.insert(name, managed(rotated, vault));
+            let managed = composer.managed(&name, rotated, &checks)?;
+            catalogue.insert(name, managed);
         }
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
-        let alerts: Arc<dyn Alerts> = Arc::new(Logged);
+        let alerts = targets::alerts(config.alerts, vault, &http);
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
@@ -80,26 +85,57 @@ pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-fn managed(rotated: Rotated, vault: &Arc<VaultStore>) -> Managed {
-    let Rotated { category, tier, schedule, pair, place, mut terms, target } = rotated;
-    let held = targets::held(&target);
-    let rotator = targets::rotator(target, vault);
-    terms.overlapping = rotator.is_overlapping();
-    terms.held = held.is_some();
-    let versions: Arc<dyn Versions> = match (place, held) {
-        (Some(place), _) => Arc::new(vault.versions(&place.mount, &place.path)),
-        (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
-    };
-    Managed {
-        category,
-        tier,
-        schedule,
-        pair,
-        terms,
-        versions,
-        rotator,
-        validators: Vec::new(),
-        checks: Vec::new(),
+struct Composer {
+    vault: Arc<VaultStore>,
+    versions: Arc<VersionKey>,
+    http: Http,
+}
+
+impl Composer {
+    fn check(&self, settings: Check) -> Around {
+        targets::check(settings, &self.vault, &self.versions, &self.http)
+    }
+
+    fn managed(
+        &self,
+        name: &SecretName,
+        rotated: Rotated,
+        all: &[Around],
+    ) -> Result<Managed, StartError> {
+        let Self { vault, http, .. } = self;
+        let Rotated {
+            category,
+            tier,
+            schedule,
+            pair,
+            place,
+            mut terms,
+            target,
+            validators,
+            checks,
+        } = rotated;
+        let held = targets::held(&target);
+        let rotator = targets::rotator(name, target, vault, http).map_err(StartError::Operator)?;
+        terms.overlapping = rotator.is_overlapping();
+        terms.held = held.is_some();
+        let versions: Arc<dyn Versions> = match (place, held) {
+            (Some(place), _) => Arc::new(vault.versions(&place.mount, &place.path)),
+            (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
+        };
+        let own: Vec<_> = checks.into_iter().map(|c| self.check(c)).collect();
+        let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
+        let validators = validators.into_iter().map(|v| targets::validator(v, vault, http));
+        Ok(Managed {
+            category,
+            tier,
+            schedule,
+            pair,
+            terms,
+            versions,
+            rotator,
+            validators: validators.collect(),
+            checks,
+        })
     }
 }
 
@@ -139,22 +175,6 @@ impl Versions for Elsewhere {
 
 fn not_here() -> Fault {
     Fault::new(Reason::Invalid, "the target keeps the value itself")
-}
-
-/// Alerts as lines of the log.
-struct Logged;
-
-#[async_trait]
-impl Alerts for Logged {
-    async fn raise(&self, alert: &Alert) -> Result<(), Fault> {
-        let Alert { urgency, name, secret, summary } = alert;
-        match urgency {
-            Urgency::Info => tracing::info!(alert = %name, %secret, summary),
-            Urgency::Warning => tracing::warn!(alert = %name, %secret, summary),
-            Urgency::Critical => tracing::error!(alert = %name, %secret, summary),
-        }
-        Ok(())
-    }
 }
 
 /// No sidecar is connected to a command of the people: the operator that runs tells them.

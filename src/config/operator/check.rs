@@ -10,9 +10,9 @@ use jiff::{
 };
 
 use super::{
-    KvPlace, OperatorConfig, Rotated, policy,
+    KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
-    targets,
+    targets, validators,
 };
 use crate::{
     config::{check::Check, mistake::Key},
@@ -46,6 +46,8 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
     let tls = check.tls(listens, file.tls);
     let audit = check.audit(file.audit);
     let telemetry = check.telemetry(file.telemetry);
+    let checks = each(check, &Key::of("check"), file.check, checks::check);
+    let alerts = each(check, &Key::of("alerts"), file.alerts, alerts::check);
     let policy = policy::check(check, file.policy);
     let records = check.some_path(&Key::of("records").name("directory"), file.records.directory);
     Some(OperatorConfig {
@@ -56,6 +58,8 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         claim: file.engine.claim.duration(),
         step: file.engine.step.duration(),
         secrets: secrets?,
+        checks: checks?,
+        alerts: alerts?,
         policy,
         break_glass: file.break_glass.map(|glass| glass.token_role),
         records: records?,
@@ -159,6 +163,8 @@ fn one(
     };
     let terms = terms(check, key, defaults, &secret);
     let target = targets::check(check, &key.name("rotate"), secret.rotate);
+    let validators = each(check, &key.name("validate"), secret.validate, validators::check);
+    let checks = each(check, &key.name("check"), secret.check, checks::check);
     Some(Rotated {
         category: category?,
         tier: tier?,
@@ -167,7 +173,24 @@ fn one(
         place: place?,
         terms: terms?,
         target: target?,
+        validators: validators?,
+        checks: checks?,
     })
+}
+
+/// Completes each entry of a list.
+fn each<'a, R, V>(
+    check: &mut Check<'a>,
+    key: &Key,
+    entries: Vec<R>,
+    complete: impl Fn(&mut Check<'a>, &Key, R) -> Option<V>,
+) -> Option<Vec<V>> {
+    let entries: Vec<_> = entries
+        .into_iter()
+        .enumerate()
+        .map(|(i, raw)| complete(check, &key.index(i), raw))
+        .collect();
+    entries.into_iter().collect()
 }
 
 fn place(

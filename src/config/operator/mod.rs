@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use login::LoginSource;
 pub use targets::Target;
+pub use validators::Validator;
 
 use super::{AuditSink, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
 use crate::domain::{
@@ -43,6 +44,10 @@ pub struct OperatorConfig {
     pub step: Duration,
     /// The secrets by name.
     pub secrets: BTreeMap<SecretName, Rotated>,
+    /// Conditions around every secret.
+    pub checks: Vec<checks::Check>,
+    /// Who is called.
+    pub alerts: Vec<alerts::AlertPlace>,
     /// Who may do what over gRPC.
     pub policy: Policy,
     /// Whether access is opened in emergencies, and the token role that makes its tokens.
@@ -81,6 +86,10 @@ pub struct Rotated {
     pub terms: Terms,
     /// Its target.
     pub target: Target,
+    /// Further uses of a new value.
+    pub validators: Vec<Validator>,
+    /// Conditions around it.
+    pub checks: Vec<checks::Check>,
 }
 
 impl OperatorConfig {

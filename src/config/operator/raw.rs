@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{super::raw, targets::Rotate};
+use super::{super::raw, alerts, checks, targets::Rotate, validators};
 use crate::config::units::{Count, Span, days, hours, mins, secs};
 
 pub(super) type Overlap = Span<{ hours(24) }, 0, { days(90) }>;
@@ -35,6 +35,10 @@ pub struct File {
     pub tiers: BTreeMap<String, Tier>,
     /// The secrets by name: what each is, where it lies, and how it is rotated and validated.
     pub secrets: BTreeMap<String, Secret>,
+    /// Conditions that have to hold before and after each rotation: one check an entry.
+    pub check: Vec<checks::Raw>,
+    /// Who is called when something goes wrong; the log alone when empty.
+    pub alerts: Vec<alerts::Raw>,
     /// Who may do what over gRPC; nothing is allowed that no entry allows. In patterns `*` stands for
     /// any run of characters except `/`, and `**` for any run at all.
     pub policy: Vec<Grant>,
@@ -192,6 +196,10 @@ pub struct Secret {
     pub path: Option<String>,
     /// The rotator and its settings.
     pub rotate: Rotate,
+    /// Further ways of using a new value before and after it is in force: one validator an entry.
+    pub validate: Vec<validators::Raw>,
+    /// Conditions around this secret, besides those of all.
+    pub check: Vec<checks::Raw>,
     /// Whether a second person has to agree to each rotation.
     pub approval: bool,
     /// In place of `defaults.environments`.

@@ -11,6 +11,7 @@ use super::{
         aws::{self, Aws},
         datadog::SITE,
         jwt::Algorithm,
+        postgres, redis,
     },
 };
 use crate::{
@@ -46,6 +47,10 @@ pub struct Raw {
     pub slack: Option<SlackRaw>,
     /// Estimates the bits of chance in a field.
     pub entropy: Option<EntropyRaw>,
+    /// Logs in to PostgreSQL and asks.
+    pub postgres: Option<postgres::RawUse>,
+    /// Logs in to Redis and asks.
+    pub redis: Option<redis::RawUse>,
 }
 
 /// Signs a token and verifies it, and measures the key.
@@ -201,6 +206,10 @@ pub enum Validator {
     Slack(Slack),
     /// Estimates the bits of chance in a field.
     Entropy(Entropy),
+    /// Logs in to PostgreSQL and asks.
+    Postgres(postgres::Use),
+    /// Logs in to Redis and asks.
+    Redis(redis::Use),
 }
 
 /// Asks AWS who the key pair belongs to.
@@ -291,7 +300,7 @@ pub struct Entropy {
 
 /// Completes the one validator that is there.
 pub(super) fn check(check: &mut Check<'_>, key: &Key, raw: Raw) -> Option<Validator> {
-    let Raw { jwt, aws, kms, http, datadog, slack, entropy } = raw;
+    let Raw { jwt, aws, kms, http, datadog, slack, entropy, postgres, redis } = raw;
     let mut all = Vec::new();
     if let Some(JwtRaw { algorithm }) = jwt {
         all.push(Some(Validator::Jwt(algorithm)));
@@ -317,9 +326,16 @@ pub(super) fn check(check: &mut Check<'_>, key: &Key, raw: Raw) -> Option<Valida
         let field = field.unwrap_or_else(|| SINGLE_FIELD.to_owned());
         all.push(Some(Validator::Entropy(Entropy { field, bits: bits.small() })));
     }
+    if let Some(raw) = postgres {
+        let usage = postgres::check_use(check, &key.name("postgres"), raw);
+        all.push(usage.map(Validator::Postgres));
+    }
+    if let Some(raw) = redis {
+        all.push(redis::check_use(check, &key.name("redis"), raw).map(Validator::Redis));
+    }
     if all.len() != 1 {
         let found = if all.is_empty() { "missing" } else { "several validators" };
-        let accepted = "expected exactly one of jwt, aws, kms, http, datadog, slack and entropy";
+        let accepted = "expected exactly one of jwt, aws, kms, http, datadog, slack, entropy, postgres and redis";
         check.wrong(key.clone(), found, accepted);
         return None;
     }

@@ -61,10 +61,14 @@ impl Engine {
             }
         }
         let Some(rotation) = &desk.book.open else { return Ok(Err(late())) };
-        let base = rotation.base;
+        let (base, compromised) = (rotation.base, rotation.kind.is_emergency());
         let make = async {
             let current = managed.value(base.current).await?;
-            managed.rotator.generate(current.as_deref()).await
+            if compromised {
+                managed.rotator.generate_afresh(current.as_deref()).await
+            } else {
+                managed.rotator.generate(current.as_deref()).await
+            }
         };
         match desk.while_claimed(make).await? {
             None => Ok(Err(late())),

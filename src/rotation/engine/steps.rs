@@ -89,13 +89,19 @@ impl Work<'_> {
     }
 
     async fn check(&self, phase: Phase) -> Result<Evidence, Failure> {
-        let current = self.current().await?;
+        let (current, version) = match phase {
+            Phase::Before => (self.current().await?, self.rotation.base.current),
+            Phase::After => {
+                let version = self.rotation.new_version().unwrap_or_default();
+                (Some(self.new().await?), version)
+            }
+        };
         let subject = Subject {
             secret: &self.rotation.secret,
             id: &self.rotation.id,
             phase,
             current: current.as_deref(),
-            version: self.rotation.base.current,
+            version,
         };
         let mut seen = Vec::new();
         for check in &self.managed.checks {
