@@ -16,7 +16,7 @@ use secret_broker::{
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming, transport::Channel};
 
-use crate::rig::{ANN, Rig, SIDECAR, refused, until};
+use crate::rig::{ANN, Rig, SIDECAR, feed, refused, until};
 
 const DB: &str = "secret/data/db";
 const STREAMS: usize = 200;
@@ -162,7 +162,7 @@ async fn adoption_is_counted_once_a_sidecar_over_reconnects() {
 
 #[tokio::test]
 async fn one_that_left_for_good_is_forgotten_after_a_time() {
-    let limits = FeedLimits { known_for: Duration::from_millis(300), ..FeedLimits::default() };
+    let limits = FeedLimits { known_for: Duration::from_millis(300), ..feed() };
     let rig = Rig::with(limits).await;
     let mut feed = rig.sidecar(SIDECAR).await;
     let stream = open(&mut feed, "pod-1").await;
@@ -170,6 +170,20 @@ async fn one_that_left_for_good_is_forgotten_after_a_time() {
     until("its stream ended", || rig.sidecars.connected() == 0).await;
     assert_eq!(rig.sidecars.adoption(DB, 2).sidecars, 1);
     until("it is forgotten", || rig.sidecars.adoption(DB, 2).sidecars == 0).await;
+}
+
+#[tokio::test]
+async fn an_operator_that_just_started_waits_for_sidecars_to_come_back() {
+    let gathering = Duration::from_millis(500);
+    let rig = Rig::with(FeedLimits { gathering, ..feed() }).await;
+    let mut sidecar = rig.sidecar(SIDECAR).await;
+    sidecar.report_adoption(report("pod-1", "2", true)).await.unwrap();
+    let all = || {
+        let adoption = rig.sidecars.adoption(DB, 2);
+        adoption.sidecars == adoption.adopted
+    };
+    assert!(!all(), "others may have adopted nothing");
+    until("they had time to come back", all).await;
 }
 
 #[tokio::test]
@@ -196,7 +210,7 @@ async fn reports_of_applications_and_reads_are_kept() {
 
 #[tokio::test]
 async fn counters_of_reads_are_bounded() {
-    let limits = FeedLimits { identities: 3, ..FeedLimits::default() };
+    let limits = FeedLimits { identities: 3, ..feed() };
     let rig = Rig::with(limits).await;
     let mut feed = rig.sidecar(SIDECAR).await;
     let reads = (0..10).map(|n| (format!("spiffe://test/app-{n}"), 1)).collect();
@@ -209,7 +223,7 @@ async fn counters_of_reads_are_bounded() {
 
 #[tokio::test]
 async fn streams_and_sidecars_are_bounded() {
-    let limits = FeedLimits { streams: 2, sidecars: 2, ..FeedLimits::default() };
+    let limits = FeedLimits { streams: 2, sidecars: 2, ..feed() };
     let rig = Rig::with(limits).await;
     let mut feed = rig.sidecar(SIDECAR).await;
     let _one = open(&mut feed, "pod-1").await;

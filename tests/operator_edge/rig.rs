@@ -67,6 +67,11 @@ pub struct Rig {
     tasks: JoinSet<()>,
 }
 
+/// Bounds of an operator that has been running for long.
+pub fn feed() -> FeedLimits {
+    FeedLimits { gathering: Duration::ZERO, ..FeedLimits::default() }
+}
+
 fn limits() -> Limits {
     Limits {
         connections: 1000,
@@ -116,7 +121,7 @@ fn name(now: jiff::Timestamp) -> RotationId {
 
 impl Rig {
     pub async fn start() -> Self {
-        Self::with(FeedLimits::default()).await
+        Self::with(feed()).await
     }
 
     pub async fn with(feed: FeedLimits) -> Self {
@@ -167,20 +172,9 @@ impl Rig {
             patience: Duration::from_secs(30),
             stop: stopped.clone(),
         });
-        let (health, _) = tonic_health::server::health_reporter();
-        let (page, observer) =
-            (Arc::new(|_: &str| hyper::Response::new("metrics".to_owned())), Arc::new(Unobserved));
-        let services = Services::new(Arc::clone(&operator), health, true, page, observer).unwrap();
-        let authority = Authority::new("the authority");
-        let observer = Arc::new(Unobserved);
-        let drain = Duration::from_secs(5);
-        let listener = Listener::new(services, limits(), drain, clock, observer, stopped);
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("https://localhost:{}", socket.local_addr().unwrap().port());
-        let tls = Arc::new(LiveTls::new(material(&authority)).unwrap());
         let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve_tls(socket, tls));
-        let (operator, engine) = (operator, engine);
+        let authority = Authority::new("the authority");
+        let address = serve(&operator, &authority, clock, stopped, &mut tasks).await;
         Self {
             authority,
             address,
@@ -238,6 +232,27 @@ impl Rig {
     pub fn audit(&self) -> Vec<serde_json::Value> {
         self.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// Serves an operator, and returns its address.
+async fn serve(
+    operator: &Arc<Operator>,
+    authority: &Authority,
+    clock: Arc<dyn Clock>,
+    stopped: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> String {
+    let (health, _) = tonic_health::server::health_reporter();
+    let page = Arc::new(|_: &str| hyper::Response::new("metrics".to_owned()));
+    let observer = Arc::new(Unobserved);
+    let services = Services::new(Arc::clone(operator), health, true, page, observer).unwrap();
+    let (observer, drain) = (Arc::new(Unobserved), Duration::from_secs(5));
+    let listener = Listener::new(services, limits(), drain, clock, observer, stopped);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://localhost:{}", socket.local_addr().unwrap().port());
+    let tls = Arc::new(LiveTls::new(material(authority)).unwrap());
+    tasks.spawn(listener.serve_tls(socket, tls));
+    address
 }
 
 fn material(authority: &Authority) -> Material {

@@ -25,9 +25,9 @@ use secret_broker::{
     rotation::{
         engine::Managed,
         ports::{
-            Alert, Alerts, Book, BreakGlass, Change, Evidence, Generated, Journal, Leadership,
-            Opened, Records, Revocation, Rotator, SaveError, Severity, Stamp, TargetError,
-            Versions,
+            Alert, Alerts, Book, BreakGlass, Change, Claim, Evidence, Generated, Journal,
+            Leadership, Opened, Records, Revocation, Rotator, SaveError, Severity, Stamp,
+            TargetError, Versions,
         },
     },
 };
@@ -49,6 +49,15 @@ impl Paper {
     pub fn all(&self) -> String {
         let books = self.books.lock().unwrap();
         books.values().map(|(book, _)| book.as_str()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Has somebody else work on a secret.
+    pub fn claim(&self, name: &str, claim: Claim) {
+        let book = Book { claim: Some(claim), ..self.book(name) };
+        let book = serde_json::to_string(&book).unwrap();
+        let mut books = self.books.lock().unwrap();
+        let kept = books.entry(name.parse().unwrap()).or_default();
+        *kept = (book, kept.1 + 1);
     }
 
     pub fn book(&self, name: &str) -> Book {

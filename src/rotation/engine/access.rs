@@ -1,8 +1,11 @@
 //! Access in emergencies: each word is written down before it has an effect, and told to people.
+//!
+//! An emergency waits for nobody: the book is written without a claim, and whoever works on the
+//! secret goes on from what is written then.
 
 use std::time::Duration;
 
-use super::{DriveError, Engine, RequestError, desk::Desk};
+use super::{DriveError, Engine, RequestError};
 use crate::{
     domain::{
         rotation::{
@@ -11,11 +14,11 @@ use crate::{
         },
         secret::SecretName,
     },
-    rotation::ports::{Alert, BreakGlass, Opened, Urgency},
+    rotation::ports::{Alert, Book, BreakGlass, Opened, SaveError, Urgency},
 };
 
 /// Attempts to write a word down while somebody else writes too.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 16;
 /// The wait after the first of them; it grows with each.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -84,14 +87,15 @@ impl Engine {
             accessor: None,
             ended: None,
         };
-        let mut desk = self.claim(secret).await?;
-        let fits = access::remember(&mut desk.book.accesses, access.clone(), now);
-        if fits {
-            let what = format!("{holder} asks for access {} for {lasts:?}: {reason}", access.id);
-            desk.book.alerts.push(alert(secret, "access_requested", what));
-        }
-        desk.release().await?;
-        if fits { Ok(access) } else { Err(AccessError::TooMany) }
+        let what = format!("{holder} asks for access {} for {lasts:?}: {reason}", access.id);
+        self.write(secret, |book| {
+            if !access::remember(&mut book.accesses, access.clone(), now) {
+                return Err(AccessError::TooMany);
+            }
+            book.alerts.push(alert(secret, "access_requested", what.clone()));
+            Ok(access.clone())
+        })
+        .await
     }
 
     /// Writes down that a second person agrees to a rotation, and to no other one than this.
@@ -104,7 +108,7 @@ impl Engine {
         id: &str,
         by: &str,
     ) -> Result<Rotation, RequestError> {
-        let mut desk = self.claim(secret).await?;
+        let mut desk = self.claim_in_turn(secret).await?;
         let open = desk.book.open.as_mut().filter(|open| open.id.0 == id);
         let approved = open.filter(|open| open.requested_by != by).and_then(|open| {
             let awaited = open.approve(by);
@@ -198,52 +202,45 @@ impl Engine {
         .await
     }
 
-    /// Changes an access, with what people are told of it. What is lost to somebody who wrote meanwhile is done again.
+    /// Changes an access, with what people are told of it.
     async fn change_access(
         &self,
         secret: &SecretName,
         id: &str,
         change: impl Fn(&mut Access) -> Result<Option<Told>, AccessRefusal>,
     ) -> Result<Access, AccessError> {
-        for attempt in 1..ATTEMPTS {
-            match self.try_change_access(secret, id, &change).await {
-                Err(AccessError::Request(RequestError::Drive(DriveError::TakenOver))) => {
-                    tokio::time::sleep(PAUSE * attempt).await;
-                }
-                result => return result,
-            }
-        }
-        self.try_change_access(secret, id, &change).await
+        self.write(secret, |book| {
+            let found = book.accesses.iter_mut().find(|access| access.id == id);
+            let access = found.ok_or(AccessError::Unknown)?;
+            let told = change(access)?;
+            let access = access.clone();
+            book.alerts.extend(told.map(|(name, summary)| alert(secret, name, summary)));
+            Ok(access)
+        })
+        .await
     }
 
-    async fn try_change_access(
+    /// Writes a change down. What is lost to somebody who wrote meanwhile is done again.
+    async fn write<T>(
         &self,
         secret: &SecretName,
-        id: &str,
-        change: impl Fn(&mut Access) -> Result<Option<Told>, AccessRefusal>,
-    ) -> Result<Access, AccessError> {
-        let mut desk = self.claim(secret).await?;
-        let book = &mut desk.book;
-        let found = book.accesses.iter_mut().find(|access| access.id == id);
-        let changed = match found {
-            Some(access) => change(access).map(|told| (access.clone(), told)),
-            None => return left(desk, AccessError::Unknown).await,
-        };
-        match changed {
-            Ok((access, told)) => {
-                book.alerts.extend(told.map(|(name, summary)| alert(secret, name, summary)));
-                desk.release().await?;
-                Ok(access)
+        change: impl Fn(&mut Book) -> Result<T, AccessError>,
+    ) -> Result<T, AccessError> {
+        for attempt in 1..=ATTEMPTS {
+            let (mut book, stamp) =
+                self.around.journal.load(secret).await.map_err(DriveError::from)?;
+            let changed = change(&mut book)?;
+            match self.around.journal.save(secret, &book, stamp).await {
+                Ok(_) => {
+                    self.changes.send_modify(|changes| *changes += 1);
+                    return Ok(changed);
+                }
+                Err(SaveError::Conflict) => tokio::time::sleep(PAUSE * attempt).await,
+                Err(SaveError::Fault(fault)) => return Err(DriveError::from(fault).into()),
             }
-            Err(refusal) => left(desk, refusal.into()).await,
         }
+        Err(DriveError::TakenOver.into())
     }
-}
-
-/// Leaves a book as it was, for this reason.
-async fn left<T>(desk: Desk<'_>, why: AccessError) -> Result<T, AccessError> {
-    desk.release().await?;
-    Err(why)
 }
 
 /// An alert that is written down with what it is about, and told by whoever drives the secret.

@@ -27,7 +27,7 @@ const ID_BYTES: usize = 128;
 /// What an id names.
 enum Named<'a> {
     Rotation { secret: &'a SecretName, requested_by: String },
-    Access { secret: &'a SecretName, access: Access },
+    Access { secret: &'a SecretName, access: Box<Access> },
 }
 
 impl Operator {
@@ -195,7 +195,7 @@ impl Operator {
             return Ok(Some(Named::Rotation { secret, requested_by: open.requested_by }));
         }
         let access = book.accesses.into_iter().find(|access| access.id == id);
-        Ok(access.map(|access| Named::Access { secret, access }))
+        Ok(access.map(|access| Named::Access { secret, access: Box::new(access) }))
     }
 }
 

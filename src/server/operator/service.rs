@@ -25,9 +25,9 @@ fn answered<T>(result: Result<T, OperatorError>) -> Answered<T> {
 }
 
 fn streamed<T: 'static>(
-    stream: impl Stream<Item = Result<T, OperatorError>> + Send + 'static,
+    opened: Result<impl Stream<Item = Result<T, OperatorError>> + Send + 'static, OperatorError>,
 ) -> Answered<Streamed<T>> {
-    Ok(Response::new(stream.map(|item| item.map_err(Status::from)).boxed()))
+    Ok(Response::new(opened?.map(|item| item.map_err(Status::from)).boxed()))
 }
 
 #[tonic::async_trait]
@@ -84,7 +84,7 @@ impl SecretOperator for Calls {
         &self,
         request: Request<proto::FollowRotationRequest>,
     ) -> Answered<Self::FollowRotationStream> {
-        streamed(self.operator.follow(&self.caller, request.into_inner()).await?)
+        streamed(self.operator.follow(&self.caller, request.into_inner()).await)
     }
 
     async fn validate(
@@ -131,7 +131,7 @@ impl RotationFeed for Calls {
         &self,
         request: Request<proto::WatchRotationsRequest>,
     ) -> Answered<Self::WatchRotationsStream> {
-        streamed(self.operator.watch_rotations(&self.caller, request.get_ref())?)
+        streamed(self.operator.watch_rotations(&self.caller, request.get_ref()))
     }
 
     async fn report_adoption(

@@ -62,7 +62,14 @@ struct State {
     open: usize,
     /// Places that are watched closely, until when and since which rotation.
     monitored: HashMap<Arc<str>, Announcement>,
-    reads: HashMap<(Arc<str>, Arc<str>), (u64, Timestamp, Timestamp)>,
+    /// By place and identity.
+    reads: HashMap<(Arc<str>, Arc<str>), Tally>,
+}
+
+struct Tally {
+    count: u64,
+    first_at: Timestamp,
+    last_at: Timestamp,
 }
 
 #[derive(Clone)]
@@ -93,7 +100,7 @@ impl Sidecars {
     /// No sidecars yet.
     pub fn new(limits: FeedLimits, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
-            table: Table::new(limits),
+            table: Table::new(limits, clock.now()),
             streams: HashMap::new(),
             open: 0,
             monitored: HashMap::new(),
@@ -118,12 +125,12 @@ impl Sidecars {
         let mut reads: Vec<_> = state
             .reads
             .iter()
-            .map(|((place, identity), &(count, first_at, last_at))| Reads {
+            .map(|((place, identity), read)| Reads {
                 place: Arc::clone(place),
                 identity: Arc::clone(identity),
-                count,
-                first_at,
-                last_at,
+                count: read.count,
+                first_at: read.first_at,
+                last_at: read.last_at,
             })
             .collect();
         drop(state);
@@ -205,9 +212,9 @@ impl State {
             // One more a place at most.
             key.1 = OTHERS.into();
         }
-        let counted = self.reads.entry(key).or_insert((0, now, now));
-        counted.0 = counted.0.saturating_add(count);
-        counted.2 = now;
+        let read = self.reads.entry(key).or_insert(Tally { count: 0, first_at: now, last_at: now });
+        read.count = read.count.saturating_add(count);
+        read.last_at = now;
     }
 }
 

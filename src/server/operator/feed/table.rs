@@ -1,7 +1,8 @@
 //! Who reads what, and how far each is: a table without a clock of its own.
 //!
 //! Invariants: a sidecar that is gone counts as long as it may come back with old readers; one that
-//! was turned away counts as one that adopted nothing; the table has a largest size.
+//! was turned away, or may not have come back yet after a start of ours, counts as one that adopted
+//! nothing; the table has a largest size.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,6 +25,8 @@ pub struct FeedLimits {
     pub identities: usize,
     /// How long a sidecar that is gone is known.
     pub known_for: Duration,
+    /// The time after a start in which sidecars come back; until then they are not all known.
+    pub gathering: Duration,
 }
 
 impl Default for FeedLimits {
@@ -34,6 +37,7 @@ impl Default for FeedLimits {
             entries: 200_000,
             identities: 50_000,
             known_for: Duration::from_mins(10),
+            gathering: Duration::from_mins(2),
         }
     }
 }
@@ -71,17 +75,18 @@ pub(super) struct Table {
     sidecars: HashMap<Name, Sidecar>,
     places: HashMap<Arc<str>, HashSet<Name>>,
     entries: usize,
-    turned_away_at: Option<Moment>,
+    /// Until then there may be sidecars that are not known.
+    incomplete_until: Moment,
 }
 
 impl Table {
-    pub(super) fn new(limits: FeedLimits) -> Self {
+    pub(super) fn new(limits: FeedLimits, now: Moment) -> Self {
         Self {
             limits,
             sidecars: HashMap::new(),
             places: HashMap::new(),
             entries: 0,
-            turned_away_at: None,
+            incomplete_until: now + limits.gathering,
         }
     }
 
@@ -141,7 +146,7 @@ impl Table {
                 adoption.worked = adoption.worked.saturating_add(word.worked);
             }
         }
-        if self.turned_away_at.is_some_and(|at| now < at + self.limits.known_for) {
+        if now < self.incomplete_until {
             adoption.sidecars = adoption.sidecars.saturating_add(1);
         }
         adoption
@@ -166,7 +171,7 @@ impl Table {
             self.sweep(now);
         }
         if is_full(self) {
-            self.turned_away_at = Some(now);
+            self.incomplete_until = self.incomplete_until.max(now + self.limits.known_for);
             return Err(Full);
         }
         let sidecar = self.sidecars.entry(name.clone()).or_insert_with(|| Sidecar {
@@ -238,6 +243,10 @@ mod tests {
         Name { identity: "spiffe://test/api".into(), instance: instance.into() }
     }
 
+    fn limits() -> FeedLimits {
+        FeedLimits { gathering: Duration::ZERO, ..FeedLimits::default() }
+    }
+
     fn word(version: u64, adopted: bool) -> Word {
         Word { version: Some(version), adopted, refused: 0, worked: 0 }
     }
@@ -249,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_sidecar_counts_once_over_reconnects_and_keeps_its_word() {
-        let mut table = Table::new(FeedLimits::default());
+        let mut table = Table::new(limits(), NOW);
         let places: [Arc<str>; 1] = ["p".into()];
         table.opened(&name("a"), &places, NOW).unwrap();
         table.said(&name("a"), &places[0], word(2, true), NOW).unwrap();
@@ -265,7 +274,7 @@ mod tests {
 
     #[test]
     fn one_that_is_gone_holds_a_version_back_until_it_is_forgotten() {
-        let mut table = Table::new(FeedLimits::default());
+        let mut table = Table::new(limits(), NOW);
         let places: [Arc<str>; 1] = ["p".into()];
         for instance in ["a", "b"] {
             table.opened(&name(instance), &places, NOW).unwrap();
@@ -278,7 +287,7 @@ mod tests {
 
     #[test]
     fn reports_are_counted_for_the_version_that_they_are_about() {
-        let mut table = Table::new(FeedLimits::default());
+        let mut table = Table::new(limits(), NOW);
         let place: Arc<str> = "p".into();
         let refused = Word { version: Some(3), adopted: false, refused: 2, worked: 5 };
         for _ in 0..2 {
@@ -291,7 +300,7 @@ mod tests {
 
     #[test]
     fn places_that_a_sidecar_serves_no_more_do_not_wait_for_it() {
-        let mut table = Table::new(FeedLimits::default());
+        let mut table = Table::new(limits(), NOW);
         let places: [Arc<str>; 2] = ["p".into(), "q".into()];
         table.opened(&name("a"), &places, NOW).unwrap();
         table.closed(&name("a"), NOW);
@@ -302,8 +311,8 @@ mod tests {
 
     #[test]
     fn a_full_table_turns_newcomers_away_and_counts_them_as_late() {
-        let limits = FeedLimits { sidecars: 2, ..FeedLimits::default() };
-        let mut table = Table::new(limits);
+        let limits = FeedLimits { sidecars: 2, ..limits() };
+        let mut table = Table::new(limits, NOW);
         let places: [Arc<str>; 1] = ["p".into()];
         table.said(&name("a"), &places[0], word(2, true), NOW).unwrap();
         table.said(&name("b"), &places[0], word(2, true), NOW).unwrap();
@@ -315,8 +324,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_over_all_sidecars() {
-        let limits = FeedLimits { entries: 3, ..FeedLimits::default() };
-        let mut table = Table::new(limits);
+        let limits = FeedLimits { entries: 3, ..limits() };
+        let mut table = Table::new(limits, NOW);
         let places: [Arc<str>; 2] = ["p".into(), "q".into()];
         table.opened(&name("a"), &places, NOW).unwrap();
         assert_eq!(table.opened(&name("b"), &places, NOW), Err(Full));
