@@ -127,7 +127,12 @@ impl Edge {
         version: Option<(&str, Generation)>,
         outcome: Outcome,
     ) -> Result<(), Refusal> {
-        let access = Access { caller: &caller.identity, verb, secret, version, outcome };
+        // A list is of a category, not of a secret.
+        let monitored = verb != Verb::List && self.broker.is_monitored(secret);
+        if monitored {
+            self.broker.observer().monitored(secret, &caller.identity);
+        }
+        let access = Access { caller: &caller.identity, verb, secret, version, outcome, monitored };
         match self.audit.record(&access) {
             Ok(position) => {
                 caller.recorded.fetch_max(position.0, Ordering::Relaxed);
