@@ -202,3 +202,34 @@ impl Inbox {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_counted_by_workload_and_told_once() {
+        let inbox = Inbox::default();
+        let [api, worker] = ["api", "worker"].map(Arc::<str>::from);
+        for (who, generation) in [(&api, 1), (&api, 1), (&worker, 1), (&api, 2)] {
+            inbox.delivered(who, Generation(generation));
+        }
+        let mut reads = inbox.take_reads();
+        reads.sort();
+        assert_eq!(reads, [(Arc::clone(&api), 3), (worker, 1)]);
+        assert!(inbox.take_reads().is_empty());
+        inbox.delivered(&api, Generation(2));
+        assert_eq!(inbox.take_reads(), [(api, 1)]);
+    }
+
+    #[test]
+    fn outcomes_count_for_the_latest_generation_that_was_reported_of() {
+        let inbox = Inbox::default();
+        inbox.count(Generation(1), |tally| tally.refused += 1);
+        inbox.count(Generation(2), |tally| tally.worked += 1);
+        inbox.count(Generation(1), |tally| tally.refused += 1);
+        inbox.count(Generation(2), |tally| tally.worked += 1);
+        assert_eq!(inbox.tally(Generation(1)), Tally::default());
+        assert_eq!(inbox.tally(Generation(2)), Tally { worked: 2, refused: 0 });
+    }
+}
