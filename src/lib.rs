@@ -14,6 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod contract;
 pub mod domain;
+pub mod feed;
 pub mod files;
 pub mod identity;
 pub mod lockdown;

@@ -9,8 +9,9 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
+    ("contract", &[]),
     ("files", &[]),
     ("lockdown", &[]),
     ("random", &["domain"]),
@@ -26,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
     ("tls", &["domain", "files", "identity"]),
     ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
+    ("feed", &["broker", "config", "contract", "domain", "files"]),
     ("cli", &["config", "domain"]),
     ("commands", &["cli", "config", "domain", "report", "rotation"]),
     (
@@ -36,7 +38,9 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "cli",
             "commands",
             "config",
+            "contract",
             "domain",
+            "feed",
             "files",
             "identity",
             "lockdown",

@@ -5,6 +5,7 @@ pub mod clock;
 mod dev;
 mod dev_vault;
 mod doors;
+mod feed;
 #[cfg(feature = "operator")]
 pub mod operator;
 pub mod running;

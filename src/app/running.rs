@@ -15,6 +15,7 @@ use super::{
     StartError,
     clock::SystemClock,
     doors::{self, Doors},
+    feed::{Following, Plan},
     saving::{self, Left, Saving},
     stores::{self, Server, Surroundings},
 };
@@ -57,6 +58,7 @@ pub struct Running {
     fixed: Fixed,
     doors: Doors,
     keepers: JoinHandle<()>,
+    following: Following,
     tasks: JoinSet<()>,
     conditions: Conditions,
 }
@@ -112,6 +114,7 @@ impl Running {
         panics::install_hook(Arc::clone(&around.metrics));
         ConfigLoaded { secrets: config.secrets.len(), warnings: &warnings }.record(&around.metrics);
         let fixed = Fixed::of(&config);
+        let plan = Plan::of(&config);
         let Config { server, tls, vault, secrets, policy, audit, telemetry, .. } = config;
         let (readiness, starting) = Readiness::starting();
         let mut tasks = JoinSet::new();
@@ -130,6 +133,7 @@ impl Running {
         let catalogue = stores::catalogue(secrets, vault.as_ref(), &around);
         let prefetched = prefetched(&catalogue);
         broker.load(catalogue, left.secrets).await;
+        let following = Following::start(plan, &broker, &around);
         let vault = Arc::new(ArcSwapOption::from(vault.map(Arc::new)));
         if let Some(saving) = saving.clone() {
             let vault = Arc::clone(&vault);
@@ -171,6 +175,7 @@ impl Running {
             fixed,
             doors,
             keepers,
+            following,
             tasks,
             conditions,
         })
@@ -207,6 +212,7 @@ impl Running {
         if !waiting.is_empty() {
             tracing::warn!(sections = ?waiting, "these changes wait for a restart");
         }
+        let plan = Plan::of(&config);
         let Config { vault, secrets, policy, audit, telemetry, .. } = config;
         if let Some(logs) = &self.logs
             && let Err(error) = logs.filter(&telemetry.log_filter)
@@ -222,6 +228,7 @@ impl Running {
         let catalogue = stores::catalogue(secrets, self.vault.load().as_deref(), &self.around);
         self.edge.enforce(policy);
         self.broker.load(catalogue, BTreeMap::default()).await;
+        self.following.follow(plan, &self.broker);
         ConfigLoaded { secrets: count, warnings: &warnings }.record(&self.around.metrics);
     }
 

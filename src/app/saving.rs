@@ -80,14 +80,16 @@ impl Saving {
         Self { file, clock, versions }
     }
 
-    /// Saves after each change, for ever. `vault` tells the store that is in use at the time.
+    /// Saves now and after each change, for ever. `vault` tells the store that is in use at the time.
     pub(super) async fn run(
         self,
         broker: Arc<Broker>,
         vault: impl Fn() -> Option<Arc<VaultStore>>,
     ) {
-        loop {
-            broker.changed().await;
+        let mut changes = broker.changes();
+        changes.mark_changed();
+        // Fails only when the broker is gone.
+        while changes.changed().await.is_ok() {
             sleep(GATHER).await;
             while let Err(error) = self.save(&broker, vault().as_deref()).await {
                 tracing::error!(%error, "the state could not be saved; the one before stands");

@@ -40,6 +40,9 @@ pub(super) fn write(line: &mut Vec<u8>, time: Timestamp, id: (u64, u64), access:
     if let Some(reason) = reason {
         let _ = write!(line, r#","reason":"{reason}""#);
     }
+    if access.monitored {
+        line.extend_from_slice(br#","monitored":true"#);
+    }
     line.extend_from_slice(b"}\n");
 }
 
@@ -75,6 +78,7 @@ mod tests {
             #[cfg(feature = "operator")]
             why: None,
             outcome: Outcome::Denied("DENIED"),
+            monitored: false,
         };
         let mut line = Vec::new();
         write(&mut line, Timestamp::UNIX_EPOCH, (1, 2), &access);

@@ -43,6 +43,8 @@ pub struct Access<'a> {
     pub why: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Accesses to the secret are watched closely now.
+    pub monitored: bool,
 }
 
 /// How an access ended.
@@ -235,6 +237,7 @@ mod tests {
         #[cfg(feature = "operator")]
         why: None,
         outcome: Outcome::Allowed,
+        monitored: false,
     };
 
     fn log(target: AuditSink) -> Result<AuditLog, AuditError> {
@@ -247,7 +250,8 @@ mod tests {
         let path = dir.path().join("audit.log");
         let log = log(AuditSink::File(path.clone()))?;
         log.record(&ACCESS)?;
-        log.record(&Access { outcome: Outcome::Denied("DENIED"), version: None, ..ACCESS })?;
+        let denied = Outcome::Denied("DENIED");
+        log.record(&Access { outcome: denied, version: None, monitored: true, ..ACCESS })?;
         log.flush()?;
         let text = std::fs::read_to_string(path)?;
         let lines = text
@@ -258,6 +262,8 @@ mod tests {
         assert_eq!(lines[0]["outcome"], "allowed");
         assert_eq!(lines[0]["generation"], 7);
         assert_eq!(lines[1]["reason"], "DENIED");
+        assert_eq!(lines[1]["monitored"], true);
+        assert!(lines[0].get("monitored").is_none());
         assert_ne!(lines[0]["request_id"], lines[1]["request_id"]);
         Ok(())
     }

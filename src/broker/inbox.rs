@@ -26,7 +26,30 @@ struct Letters {
     stop: Option<bool>,
     watches: usize,
     pending: Vec<Event>,
-    receipts: HashMap<Arc<str>, Generation>,
+    receipts: HashMap<Arc<str>, Receipt>,
+    outcomes: Outcomes,
+}
+
+/// What one workload was given last, and how often it read since that was asked.
+struct Receipt {
+    generation: Generation,
+    reads: u64,
+}
+
+/// What became of the latest generation that somebody reported of.
+#[derive(Default)]
+struct Outcomes {
+    generation: Generation,
+    tally: Tally,
+}
+
+/// How often applications reported what became of a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The target accepted it.
+    pub worked: u64,
+    /// The target refused it.
+    pub refused: u64,
 }
 
 /// The place where readers leave word for the keeper of one secret.
@@ -53,13 +76,47 @@ impl Inbox {
     /// Remembers that a workload has a generation; tells the keeper the first time only.
     pub(super) fn delivered(&self, workload: &Arc<str>, generation: Generation) {
         let mut letters = self.letters();
-        if letters.receipts.get(workload) == Some(&generation) {
-            return;
-        }
-        if letters.receipts.len() < MAX_RECEIPTS || letters.receipts.contains_key(workload) {
-            letters.receipts.insert(Arc::clone(workload), generation);
+        let has_room = letters.receipts.len() < MAX_RECEIPTS;
+        match letters.receipts.get_mut(workload) {
+            Some(receipt) => {
+                receipt.reads += 1;
+                if std::mem::replace(&mut receipt.generation, generation) == generation {
+                    return;
+                }
+            }
+            None if has_room => {
+                let first = Receipt { generation, reads: 1 };
+                letters.receipts.insert(Arc::clone(workload), first);
+            }
+            None => {}
         }
         self.push(&mut letters, Event::Delivered(Arc::clone(workload), generation));
+    }
+
+    /// How often each workload read since this was asked last; those that did not are left out.
+    pub(super) fn take_reads(&self) -> Vec<(Arc<str>, u64)> {
+        let mut letters = self.letters();
+        let receipts = letters.receipts.iter_mut().filter(|(_, receipt)| receipt.reads > 0);
+        receipts
+            .map(|(who, receipt)| (Arc::clone(who), std::mem::take(&mut receipt.reads)))
+            .collect()
+    }
+
+    /// Counts what became of a generation; one that is past counts no more.
+    pub(super) fn count(&self, generation: Generation, count: impl FnOnce(&mut Tally)) {
+        let outcomes = &mut self.letters().outcomes;
+        if generation > outcomes.generation {
+            *outcomes = Outcomes { generation, tally: Tally::default() };
+        }
+        if generation == outcomes.generation {
+            count(&mut outcomes.tally);
+        }
+    }
+
+    /// What became of a generation so far.
+    pub(super) fn tally(&self, generation: Generation) -> Tally {
+        let outcomes = &self.letters().outcomes;
+        if outcomes.generation == generation { outcomes.tally } else { Tally::default() }
     }
 
     /// One more watch is open.
@@ -143,5 +200,36 @@ impl Inbox {
 
     fn letters(&self) -> MutexGuard<'_, Letters> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_counted_by_workload_and_told_once() {
+        let inbox = Inbox::default();
+        let [api, worker] = ["api", "worker"].map(Arc::<str>::from);
+        for (who, generation) in [(&api, 1), (&api, 1), (&worker, 1), (&api, 2)] {
+            inbox.delivered(who, Generation(generation));
+        }
+        let mut reads = inbox.take_reads();
+        reads.sort();
+        assert_eq!(reads, [(Arc::clone(&api), 3), (worker, 1)]);
+        assert!(inbox.take_reads().is_empty());
+        inbox.delivered(&api, Generation(2));
+        assert_eq!(inbox.take_reads(), [(api, 1)]);
+    }
+
+    #[test]
+    fn outcomes_count_for_the_latest_generation_that_was_reported_of() {
+        let inbox = Inbox::default();
+        inbox.count(Generation(1), |tally| tally.refused += 1);
+        inbox.count(Generation(2), |tally| tally.worked += 1);
+        inbox.count(Generation(1), |tally| tally.refused += 1);
+        inbox.count(Generation(2), |tally| tally.worked += 1);
+        assert_eq!(inbox.tally(Generation(1)), Tally::default());
+        assert_eq!(inbox.tally(Generation(2)), Tally { worked: 2, refused: 0 });
     }
 }

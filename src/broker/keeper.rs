@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::broadcast, time::sleep};
+use tokio::{
+    sync::{broadcast, watch},
+    time::sleep,
+};
 
 use super::{
     kept::Kept,
@@ -41,7 +44,7 @@ pub(super) struct Keeper {
     pub(super) sequence: u64,
     pub(super) announced: u64,
     pub(super) generation: Generation,
-    pub(super) dirty: Arc<tokio::sync::Notify>,
+    pub(super) changes: watch::Sender<()>,
     pub(super) observer: Arc<dyn Observer>,
 }
 
@@ -152,7 +155,7 @@ impl Keeper {
         }
         let published = (now, self.clock.wall());
         self.kept.publish(Snapshot::new(view, sequence, self.announced, published));
-        self.dirty.notify_one();
+        self.changes.send_replace(());
         if let Some(change) = change {
             self.observer.changed(self.kept.name(), change, self.generation);
             // Nobody may be watching.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    inbox::Inbox,
+    inbox::{Inbox, Tally},
     ports::Clock,
     snapshot::{Shared, Snapshot},
 };
@@ -141,8 +141,35 @@ impl Kept {
         self.inbox.tell(Event::Acknowledged(Arc::clone(workload), generation));
     }
 
+    /// Takes a workload's word that a target accepted this generation, which it therefore uses.
+    pub fn worked(&self, workload: &Arc<str>, generation: Generation) {
+        self.inbox.count(generation, |tally| tally.worked += 1);
+        self.acknowledged(workload, generation);
+    }
+
+    /// What workloads reported of a generation so far, as long as no later one was reported of.
+    pub fn tally(&self, generation: Generation) -> Tally {
+        self.inbox.tally(generation)
+    }
+
+    /// How often each workload read since this was asked last.
+    pub fn take_reads(&self) -> Vec<(Arc<str>, u64)> {
+        self.inbox.take_reads()
+    }
+
+    /// Who rotates the secret says that it changed: it is read at once.
+    pub fn announced(&self) {
+        self.inbox.tell(Event::Announced);
+    }
+
+    /// Has what is held checked soon: a change of it may have been missed.
+    pub fn verify(&self) {
+        self.inbox.tell(Event::Changed);
+    }
+
     /// Takes a workload's word that a target refused this generation: asks for a fresh one.
     pub fn refused(&self, generation: Generation) {
+        self.inbox.count(generation, |tally| tally.refused += 1);
         self.inbox.tell(Event::Refused(generation));
     }
 

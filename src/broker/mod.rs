@@ -7,6 +7,7 @@
 mod inbox;
 pub mod keeper;
 pub mod kept;
+mod monitoring;
 pub mod observe;
 pub mod ports;
 pub mod service;
@@ -14,6 +15,7 @@ pub mod snapshot;
 pub mod state;
 pub mod watch;
 
+pub use inbox::Tally;
 pub use kept::Kept;
 pub use service::{Broker, Entry};
 pub use snapshot::Snapshot;

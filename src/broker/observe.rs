@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::domain::{
     life::Change,
     secret::{Generation, SecretName},
@@ -38,6 +40,12 @@ pub trait Observer: Send + Sync {
 
     /// A change reached one watcher this long after it was published.
     fn delivered(&self, _lag: Duration) {}
+
+    /// A secret that is watched closely was asked for by this identity.
+    fn monitored(&self, _secret: &str, _identity: &str) {}
+
+    /// Something happened on the way to the operator.
+    fn feed(&self, _news: FeedNews<'_>, _now: Timestamp) {}
 
     /// A connection was closed before it had an identity, or because a limit was reached.
     fn refused(&self, _why: Refused) {}
@@ -142,6 +150,21 @@ impl Method {
         #[cfg(feature = "operator")]
         "EndAccess",
     ];
+}
+
+/// What happens on the way to the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedNews<'a> {
+    /// The stream of rotations is open.
+    Opened,
+    /// It is open no more.
+    Closed,
+    /// It could not be opened, or broke: why.
+    Failed(&'a str),
+    /// It told that a path changed.
+    Announced(&'a str),
+    /// The operator was told how far readers are, or could not be.
+    Reported(bool),
 }
 
 /// What is counted while it lasts.

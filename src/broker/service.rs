@@ -10,15 +10,17 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::{future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
 use moka::future::Cache;
 use tokio::{
-    sync::{Notify, broadcast, mpsc},
+    sync::{broadcast, mpsc, watch},
     task::JoinSet,
 };
 
 use super::{
     keeper::Keeper,
     kept::Kept,
+    monitoring::Monitoring,
     observe::Observer,
     ports::{Clock, Origin},
     snapshot::{Shared, Snapshot},
@@ -58,7 +60,8 @@ pub struct Broker {
     notices: broadcast::Sender<Notice>,
     /// Takes keepers until the broker stops.
     keepers: ArcSwapOption<mpsc::UnboundedSender<BoxFuture<'static, ()>>>,
-    dirty: Arc<Notify>,
+    changes: watch::Sender<()>,
+    monitoring: Monitoring,
     observer: Arc<dyn Observer>,
     watches_ended: AtomicBool,
 }
@@ -104,7 +107,8 @@ impl Broker {
             seed: AtomicU64::new(seed),
             notices: broadcast::Sender::new(BACKLOG),
             keepers: ArcSwapOption::from_pointee(keepers),
-            dirty: Arc::default(),
+            changes: watch::Sender::new(()),
+            monitoring: Monitoring::default(),
             observer,
             watches_ended: AtomicBool::new(false),
         };
@@ -190,9 +194,31 @@ impl Broker {
         let _ = self.notices.send(Notice::Stopped);
     }
 
-    /// Waits until something worth saving changed. Cancel safe.
-    pub async fn changed(&self) {
-        self.dirty.notified().await;
+    /// Tells whenever something changed in a secret that is alive.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The secret of this name if it is alive.
+    pub async fn kept_now(&self, name: &SecretName) -> Option<Arc<Kept>> {
+        self.alive.get(name).await
+    }
+
+    /// Who rotates a secret says that it changed: it is read at once, if it is alive.
+    pub async fn announced(&self, name: &SecretName) {
+        if let Some(kept) = self.kept_now(name).await {
+            kept.announced();
+        }
+    }
+
+    /// Has accesses to these secrets marked until then; without a time, no more.
+    pub fn monitor(&self, names: &[SecretName], until: Option<Timestamp>) {
+        self.monitoring.set(names, until, self.clock.wall());
+    }
+
+    /// Whether accesses to a secret are to be marked now.
+    pub fn is_monitored(&self, name: &str) -> bool {
+        self.monitoring.covers(name, || self.clock.wall())
     }
 
     /// Whether all watches have to end. A watch that fell behind may never see the notice of it.
@@ -294,7 +320,7 @@ impl Broker {
             sequence: 0,
             announced: 0,
             generation: Generation(0),
-            dirty: Arc::clone(&self.dirty),
+            changes: self.changes.clone(),
             observer: Arc::clone(&self.observer),
         });
         keeper

@@ -83,7 +83,9 @@ impl Check<'_> {
         let deployment = self.deployment(deployment);
         let operator = self.operator(operator);
         let mut secrets = self.secrets(&defaults, secrets);
-        deployment.iter().for_each(|deployment| deployment.receives(&mut secrets));
+        if let Some(deployment) = &deployment {
+            deployment.receives(&mut secrets);
+        }
         let policy = self.policy(policy, &secrets);
         let audit = self.audit(audit);
         let state = self.state(state);

@@ -232,7 +232,7 @@ fn a_deployment_is_named_by_parts_of_a_label() {
     assert_eq!(deployment.colour.as_deref(), Some("green"));
     assert_eq!(place.api_path(), "secret/data/p");
     let alone = "[deployment]\ncolour = \"green\"";
-    let expected = ["deployment.environment: missing; needed by deployment.colour"];
+    let expected = ["line 3: deployment.environment: missing; needed by deployment.colour"];
     assert_eq!(mistakes(&with(alone)), expected);
     for bad in ["", "a.b", "a b", &"x".repeat(64)] {
         let found = mistakes(&with(&format!("[deployment]\nenvironment = \"{bad}\"")));

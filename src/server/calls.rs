@@ -138,10 +138,10 @@ impl SecretBroker for Calls {
         let generation = Generation(report.generation);
         let said = Outcome::Reported(outcome.as_str_name());
         self.edge.record(&self.caller, Verb::Report, &report.name, Some(("", generation)), said)?;
-        if outcome == proto::Outcome::Refused {
-            kept.refused(generation);
-        } else {
-            kept.acknowledged(&self.caller.identity, generation);
+        match outcome {
+            proto::Outcome::Refused => kept.refused(generation),
+            proto::Outcome::Worked => kept.worked(&self.caller.identity, generation),
+            _ => kept.acknowledged(&self.caller.identity, generation),
         }
         let current_generation = kept.snapshot().generation().0;
         Ok(Response::new(proto::ReportOutcomeResponse { current_generation }))

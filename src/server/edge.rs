@@ -127,6 +127,11 @@ impl Edge {
         version: Option<(&str, Generation)>,
         outcome: Outcome,
     ) -> Result<(), Refusal> {
+        // A list is of a category, not of a secret.
+        let monitored = verb != Verb::List && self.broker.is_monitored(secret);
+        if monitored {
+            self.broker.observer().monitored(secret, &caller.identity);
+        }
         let access = Access {
             caller: &caller.identity,
             verb,
@@ -137,6 +142,7 @@ impl Edge {
             #[cfg(feature = "operator")]
             why: None,
             outcome,
+            monitored,
         };
         match self.audit.record(&access) {
             Ok(position) => {

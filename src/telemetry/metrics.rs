@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{process::Process, requests::Requests};
+use super::{feed::FeedMetrics, process::Process, requests::Requests};
 use crate::domain::{
     life::{State, View},
     secret::SecretName,
@@ -51,6 +51,7 @@ pub struct Metrics {
     pub(super) handshake_failures: Counters<1>,
     pub(super) audit_failures: Counter,
     pub(super) config_reloads: Counters<1>,
+    pub(super) feed: FeedMetrics,
 }
 
 /// One secret as a scrape sees it.
@@ -124,6 +125,7 @@ impl Metrics {
             handshake_failures: family(r, "handshake_failures", "TLS handshakes, by failure"),
             audit_failures: counter(r, "audit_failures", "Audit records that were not written"),
             config_reloads: family(r, "config_reloads", "Configurations read, by outcome"),
+            feed: FeedMetrics::register(r),
             registry,
         }
     }
@@ -186,19 +188,23 @@ impl Metrics {
 /// The certificates whose end is measured.
 pub(super) const ROLES: [&str; 3] = ["server", "authority", "vault_client"];
 
-fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+pub(super) fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
 }
 
-fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     let gauge = Gauge::default();
     registry.register(name, help, gauge.clone());
     gauge
 }
 
-fn family<const N: usize>(registry: &mut Registry, name: &str, help: &str) -> Counters<N> {
+pub(super) fn family<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+) -> Counters<N> {
     let family = Counters::<N>::default();
     registry.register(name, help, family.clone());
     family

@@ -4,6 +4,7 @@
 //! label or health answer holds a secret's value; the plain health port holds no names either.
 
 pub mod events;
+mod feed;
 pub mod http;
 pub mod logs;
 pub mod metrics;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
     Metrics,
     events::{ConnectionRefused, HandshakeFailed},
 };
 use crate::{
-    broker::observe::{Lasting, Method, Observer, Refused},
+    broker::observe::{FeedNews, Lasting, Method, Observer, Refused},
     domain::{
         life::Change,
         secret::{Generation, SecretName},
@@ -62,6 +64,14 @@ impl Observer for Metrics {
 
     fn delivered(&self, lag: Duration) {
         self.watch_lag.observe(lag.as_secs_f64());
+    }
+
+    fn monitored(&self, secret: &str, identity: &str) {
+        self.feed.monitored(secret, identity);
+    }
+
+    fn feed(&self, news: FeedNews<'_>, now: Timestamp) {
+        self.feed.take(news, now);
     }
 
     fn refused(&self, why: Refused) {

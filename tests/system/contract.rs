@@ -20,10 +20,11 @@ use suite::{Fixture, PLANTED, holds};
 
 use crate::{main_job::Rig, support::until};
 
-fn store(rig: &Rig) -> Arc<VaultStore> {
-    let token = Credential::Value(SecretValue::new(rig.vault.root.clone()));
+/// A store over the Vault at an address, with this token.
+pub(crate) fn store(address: String, token: &str) -> Arc<VaultStore> {
+    let token = Credential::Value(SecretValue::new(token));
     let vault = config::Vault {
-        address: rig.vault.address(),
+        address,
         namespace: None,
         ca: None,
         client_cert: None,
@@ -60,7 +61,7 @@ impl KeyValue {
             (rig.vault.request("POST", "secret/data/app", body).await.0 < 300).then_some(())
         })
         .await;
-        Self { store: store(&rig), rig }
+        Self { store: store(rig.vault.address(), &rig.vault.root), rig }
     }
 
     fn at(&self, mount: &str, path: &str, key: &str) -> Arc<dyn Origin> {
@@ -121,7 +122,7 @@ impl Leased {
         let rig = Rig::start("1h", "2h").await;
         let template = format!("{PLANTED}-{{{{random 10}}}}");
         rig.vault.write("database/config/main", json!({ "username_template": template })).await;
-        Self { store: store(&rig), _rig: rig }
+        Self { store: store(rig.vault.address(), &rig.vault.root), _rig: rig }
     }
 
     fn role(&self, name: &str) -> Arc<dyn Origin> {

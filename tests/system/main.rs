@@ -23,6 +23,7 @@ mod faults;
 #[path = "../support/heap.rs"]
 mod heap;
 mod hygiene;
+mod labels;
 mod logins;
 mod main_job;
 mod state;

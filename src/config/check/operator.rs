@@ -42,26 +42,23 @@ impl Check<'_> {
         let raw::Operator { address, server_name, cert_dir, ca, cert, key: private } = operator;
         let address = self.operator_address(&key.name("address"), address);
         let server_name = self.host_name(&key.name("server_name"), server_name);
-        let files = match cert_dir {
-            Some(directory) => {
-                for (name, file) in [("ca", &ca), ("cert", &cert), ("key", &private)] {
-                    if file.is_some() {
-                        let accepted = "expected either cert_dir, or ca, cert and key";
-                        self.wrong(key.name(name), "given beside cert_dir", accepted);
-                    }
+        let files = if let Some(directory) = cert_dir {
+            for (name, file) in [("ca", &ca), ("cert", &cert), ("key", &private)] {
+                if file.is_some() {
+                    let accepted = "expected either cert_dir, or ca, cert and key";
+                    self.wrong(key.name(name), "given beside cert_dir", accepted);
                 }
-                let directory = self.path(&key.name("cert_dir"), Some(directory), "[operator]");
-                directory.map(|directory| {
-                    ["ca.pem", "client.pem", "client.key"].map(|name| directory.join(name))
-                })
             }
-            None => {
-                let by = "[operator], or cert_dir in their place";
-                let ca = self.path(&key.name("ca"), ca, by);
-                let cert = self.path(&key.name("cert"), cert, by);
-                let private = self.path(&key.name("key"), private, by);
-                ca.zip(cert).zip(private).map(|((ca, cert), private)| [ca, cert, private])
-            }
+            let directory = self.path(&key.name("cert_dir"), Some(directory), "[operator]");
+            directory.map(|directory| {
+                ["ca.pem", "client.pem", "client.key"].map(|name| directory.join(name))
+            })
+        } else {
+            let by = "[operator], or cert_dir in their place";
+            let ca = self.path(&key.name("ca"), ca, by);
+            let cert = self.path(&key.name("cert"), cert, by);
+            let private = self.path(&key.name("key"), private, by);
+            ca.zip(cert).zip(private).map(|((ca, cert), private)| [ca, cert, private])
         };
         let [ca, cert, private] = files?;
         let (address, server_name) = (address?, server_name?);

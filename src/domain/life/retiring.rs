@@ -106,7 +106,7 @@ pub(super) struct Retiring {
     overlaps: Vec<Overlap>,
     condemned: Vec<Condemned>,
     /// Whether readers were to be waited for at the last look.
-    awaited: bool,
+    has_laggards: bool,
 }
 
 impl Retiring {
@@ -274,8 +274,9 @@ impl Retiring {
                 effects.push(Effect::Revoke(condemned.lease.clone()));
             }
         }
-        let awaited = !self.is_adopted(now);
-        self.overlaps.len() != before || std::mem::replace(&mut self.awaited, awaited) != awaited
+        let has_laggards = !self.is_adopted(now);
+        self.overlaps.len() != before
+            || std::mem::replace(&mut self.has_laggards, has_laggards) != has_laggards
     }
 
     /// The versions that are still accepted, oldest first.

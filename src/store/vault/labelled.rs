@@ -29,13 +29,16 @@ const REMEMBERED: usize = 2;
 pub(super) struct Given(Mutex<Vec<(u64, Weak<Fields>)>>);
 
 impl Given {
-    fn note(&self, version: u64, fields: &Arc<Fields>) {
+    /// Notes a value, and returns it: as the one that is held already where it is the same.
+    fn note(&self, version: u64, fields: Arc<Fields>) -> Arc<Fields> {
+        let fields = self.find(version).filter(|held| *held == fields).unwrap_or(fields);
         let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         given.retain(|(known, fields)| *known != version && fields.strong_count() > 0);
         if given.len() >= REMEMBERED {
             given.remove(0);
         }
-        given.push((version, Arc::downgrade(fields)));
+        given.push((version, Arc::downgrade(&fields)));
+        fields
     }
 
     fn find(&self, version: u64) -> Option<Arc<Fields>> {
@@ -118,9 +121,9 @@ impl VaultOrigin {
         if let Predecessor::Accepted(before) = &predecessor
             && let Ok(version) = before.version.0.parse()
         {
-            self.given.note(version, &before.fields);
+            self.given.note(version, Arc::clone(&before.fields));
         }
-        self.given.note(number, &fields);
+        let fields = self.given.note(number, fields);
         Ok(Issued {
             fields,
             version: name(number),
