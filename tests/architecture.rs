@@ -9,10 +9,11 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("files", &[]),
     ("lockdown", &[]),
+    ("random", &["domain"]),
     ("broker", &["domain"]),
     ("identity", &["domain"]),
     ("config", &["domain", "files"]),
@@ -20,12 +21,15 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("state", &["broker", "config", "domain"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
+    ("rotation", &["config", "domain", "random"]),
+    ("alert", &["domain", "rotation"]),
     ("store", &["broker", "config", "domain", "files"]),
     ("server", &["audit", "broker", "config", "domain", "identity", "tls"]),
     ("cli", &["config", "domain"]),
     (
         "app",
         &[
+            "alert",
             "audit",
             "broker",
             "cli",
@@ -34,6 +38,8 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "files",
             "identity",
             "lockdown",
+            "random",
+            "rotation",
             "server",
             "state",
             "store",
@@ -44,15 +50,23 @@ const ROOMS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 13] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
-    ("reqwest::", &["store/vault", "app/dev_vault.rs", "config/check/vault.rs"]),
+    (
+        "reqwest::",
+        &["store/vault", "app/dev_vault.rs", "config/check/vault.rs", "rotation/http.rs"],
+    ),
     ("age::", &["state"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),
     ("moka::", &["broker/service.rs"]),
+    ("aws_types::", &["rotation/aws.rs"]),
+    ("aws_smithy_http_client::", &["rotation/aws.rs"]),
+    ("aws_sdk_iam::", &["rotation/aws.rs", "rotation/rotators/aws_iam.rs"]),
+    ("aws_sdk_sts::", &["rotation/aws.rs"]),
+    ("aws_sdk_kms::", &["rotation/rotators/aws_kms.rs", "rotation/validators/kms.rs"]),
 ];
 
 /// The most lines of a file, its tests not counted.

@@ -36,7 +36,7 @@ fn alphabet(value: &[u8]) -> u32 {
         || all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
     {
         16
-    } else if all(|b| b.is_ascii_lowercase()) || all(|b| b.is_ascii_uppercase()) {
+    } else if all(u8::is_ascii_lowercase) || all(u8::is_ascii_uppercase) {
         26
     } else if all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         || all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())

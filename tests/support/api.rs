@@ -9,10 +9,13 @@ use std::{
     },
 };
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ impl Api {
         let answer = Arc::new(answer);
         let (seen, status) = (Arc::clone(&calls), Arc::clone(&broken));
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, seen, status) =
                     (Arc::clone(&answer), Arc::clone(&seen), Arc::clone(&status));
@@ -77,7 +81,8 @@ impl Api {
                     }
                 });
                 let serve = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { drop(serve.await) });
+                // Connections end with the server.
+                connections.spawn(async move { drop(serve.await) });
             }
         });
         Self { port, calls, broken, task }
@@ -112,7 +117,7 @@ async fn read(request: Request<hyper::body::Incoming>) -> Call {
         (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
     let headers = headers.collect();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     Call {
         method: head.method.to_string(),
         path: url.path().to_owned(),
