@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -25,14 +25,16 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("state", &["broker", "config", "domain", "sealing"]),
     ("telemetry", &["broker", "config", "domain"]),
     ("tls", &["domain", "files", "identity"]),
+    ("alert", &["domain", "rotation"]),
     ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),
-    ("server", &["audit", "broker", "config", "domain", "identity", "rotation", "tls"]),
+    ("server", &["audit", "broker", "config", "contract", "domain", "identity", "rotation", "tls"]),
     ("feed", &["broker", "config", "contract", "domain", "files"]),
     ("cli", &["config", "domain"]),
     ("commands", &["cli", "config", "domain", "report", "rotation"]),
     (
         "app",
         &[
+            "alert",
             "audit",
             "broker",
             "cli",
@@ -58,10 +60,13 @@ const ROOMS: [(&str, &[&str]); 21] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 11] = [
+const FOREIGN: [(&str, &[&str]); 16] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
-    ("reqwest::", &["store/vault", "app/dev_vault.rs", "config/check/vault.rs"]),
+    (
+        "reqwest::",
+        &["store/vault", "app/dev_vault.rs", "config/check/vault.rs", "rotation/http.rs"],
+    ),
     ("age::", &["sealing"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
@@ -70,7 +75,12 @@ const FOREIGN: [(&str, &[&str]); 11] = [
     ("postgres_protocol::", &["rotation/rotators/postgres"]),
     ("tokio_postgres::", &["rotation/rotators/postgres"]),
     // The settings of this name, too.
-    ("redis::", &["rotation/rotators/redis", "config/operator"]),
+    ("redis::", &["rotation/rotators/redis", "config/operator", "app/operator/targets.rs"]),
+    ("aws_types::", &["rotation/aws.rs"]),
+    ("aws_smithy_http_client::", &["rotation/aws.rs"]),
+    ("aws_sdk_iam::", &["rotation/aws.rs", "rotation/rotators/aws_iam.rs"]),
+    ("aws_sdk_sts::", &["rotation/aws.rs"]),
+    ("aws_sdk_kms::", &["rotation/rotators/aws_kms.rs", "rotation/validators/kms.rs"]),
 ];
 
 /// The most lines of a file, its tests not counted.

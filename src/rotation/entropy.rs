@@ -11,14 +11,17 @@ use std::collections::BTreeSet;
 const PIECE: usize = 4;
 /// One character in so many may be foretold by chance.
 const BY_CHANCE: usize = 16;
+/// Fewer different characters than this are few.
+const FEW: u32 = 12;
 
 /// The bits, rounded down.
 pub(super) fn bits(value: &[u8]) -> u32 {
     let each = f64::from(alphabet(value)).log2();
     let count = u32::try_from(surprises(value)).unwrap_or(u32::MAX);
     let distinct = value.iter().collect::<BTreeSet<_>>().len();
-    // No value holds more than its own characters can tell apart.
-    let each = each.min(f64::from(u32::try_from(distinct).unwrap_or(u32::MAX)).log2() + 1.0);
+    // A value of few characters, such as of ones and noughts, does not use its alphabet.
+    let few = u32::try_from(distinct).ok().filter(|distinct| *distinct < FEW);
+    let each = few.map_or(each, |few| each.min(f64::from(few).log2() + 1.0));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is rounded")]
     let bits = (each * f64::from(count)).max(0.0) as u32;
     bits
@@ -33,7 +36,7 @@ fn alphabet(value: &[u8]) -> u32 {
         || all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
     {
         16
-    } else if all(|b| b.is_ascii_lowercase()) || all(|b| b.is_ascii_uppercase()) {
+    } else if all(u8::is_ascii_lowercase) || all(u8::is_ascii_uppercase) {
         26
     } else if all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         || all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())

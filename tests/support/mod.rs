@@ -1,7 +1,10 @@
 //! Real servers and small tools for the tests.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod api;
 pub mod broker;
+#[cfg(feature = "operator")]
+pub mod moto;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use crate::{
     config::operator::checks::AlertSource,
-    domain::fault::{Fault, Reason},
+    domain::{
+        fault::{Fault, Reason},
+        secret::SecretValue,
+    },
     rotation::{
         http::{Call, Http, Method, shown},
         ports::{Check, Evidence, Login, Subject, TargetError},
@@ -81,7 +84,7 @@ impl Alerts {
     async fn logged_in<'a>(&self, call: Call<'a>) -> Result<Call<'a>, Fault> {
         let Some(login) = &self.login else { return Ok(call) };
         let fields = login.fields().await?;
-        let field = |name: &str| fields.field(name).map(|value| value.expose());
+        let field = |name: &str| fields.field(name).map(SecretValue::expose);
         match (field("username"), field("password").or_else(|| field("token"))) {
             (Some(username), Some(password)) => call.basic(username, password),
             (None, Some(token)) => {

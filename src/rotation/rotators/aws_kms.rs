@@ -138,9 +138,14 @@ impl AwsKms {
         if before.is_none_or(|before: usize| now > before) {
             return Ok("the key has its new material already".to_owned());
         }
-        let turned = kms.rotate_key_on_demand().key_id(id).send().await;
-        turned.map_err(|error| fault("rotating the key's material", &error))?;
-        Ok("the key has new material".to_owned())
+        match kms.rotate_key_on_demand().key_id(id).send().await {
+            Ok(_) => Ok("the key has new material".to_owned()),
+            // It takes KMS a while, in which it is not counted yet.
+            Err(error) if error.code() == Some("ConflictException") => {
+                Ok("the key is being given new material".to_owned())
+            }
+            Err(error) => Err(fault("rotating the key's material", &error)),
+        }
     }
 }
 

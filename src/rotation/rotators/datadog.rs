@@ -221,7 +221,7 @@ impl Rotator for Datadog {
         let usable = kept.or(Some(old));
         let id = match self.id_of(old, usable).await {
             // Deleted before, and the login of this call with it.
-            Err(_) if kept.is_none() && self.is_accepted(old).await.is_err_and(refused) => None,
+            Err(_) if kept.is_none() && is_refused(&self.is_accepted(old).await) => None,
             id => id?,
         };
         if let Some(id) = id {
@@ -230,7 +230,7 @@ impl Rotator for Datadog {
             }
             let deleted = self.delete(&id, usable).await;
             if let Err(fault) = deleted
-                && !(kept.is_none() && self.is_accepted(old).await.is_err_and(refused))
+                && !(kept.is_none() && is_refused(&self.is_accepted(old).await))
             {
                 return Err(fault.into());
             }
@@ -251,6 +251,6 @@ impl Rotator for Datadog {
     }
 }
 
-fn refused(error: TargetError) -> bool {
-    matches!(error, TargetError::Refused(_))
+fn is_refused<T>(answer: &Result<T, TargetError>) -> bool {
+    matches!(answer, Err(TargetError::Refused(_)))
 }

@@ -110,21 +110,19 @@ impl Exec {
         match code {
             Some(0) => match answer {
                 Ok(answer) => Ok(Answer { evidence: scrubbed(&answer.evidence, &known), ..answer }),
-                Err(_) => Err(self.failed(
+                Err(_) => Err(failed(
                     step,
                     Reason::Invalid,
                     "answered something else than JSON of the form that is asked for",
                 )),
             },
             Some(EXIT_REFUSED) => Err(TargetError::refused(told(format!("the step {step}")))),
-            Some(EXIT_LASTING) => {
-                Err(self.failed(step, Reason::Invalid, told("gave up".to_owned())))
-            }
+            Some(EXIT_LASTING) => Err(failed(step, Reason::Invalid, told("gave up".to_owned()))),
             Some(code) => {
                 let what = told(format!("ended with status {code}"));
-                Err(self.failed(step, Reason::Failed, what))
+                Err(failed(step, Reason::Failed, what))
             }
-            None => Err(self.failed(step, Reason::Failed, "was killed by a signal")),
+            None => Err(failed(step, Reason::Failed, "was killed by a signal")),
         }
     }
 
@@ -145,7 +143,7 @@ impl Exec {
             .process_group(0)
             .kill_on_drop(true);
         let child =
-            command.spawn().map_err(|_| self.failed(step, Reason::Invalid, "can't be started"))?;
+            command.spawn().map_err(|_| failed(step, Reason::Invalid, "can't be started"))?;
         let mut group = Group(child);
         let most = self.settings.answer_bytes;
         let run = async {
@@ -173,20 +171,10 @@ impl Exec {
         };
         match timeout(self.settings.timeout, run).await {
             Ok(Ok(Some(done))) => Ok(done),
-            Ok(Ok(None)) => Err(self.failed(step, Reason::Invalid, "answered too much")),
-            Ok(Err(_)) => Err(self.failed(step, Reason::Failed, "broke off")),
-            Err(_) => Err(self.failed(step, Reason::Timeout, "took too long and was killed")),
+            Ok(Ok(None)) => Err(failed(step, Reason::Invalid, "answered too much")),
+            Ok(Err(_)) => Err(failed(step, Reason::Failed, "broke off")),
+            Err(_) => Err(failed(step, Reason::Timeout, "took too long and was killed")),
         }
-    }
-
-    fn failed(
-        &self,
-        step: &str,
-        reason: Reason,
-        what: impl Into<Cow<'static, str>>,
-    ) -> TargetError {
-        let what: Cow<'static, str> = what.into();
-        Fault::new(reason, format!("the command in step {step} {what}")).into()
     }
 
     async fn create(
@@ -204,11 +192,11 @@ impl Exec {
         }
         let fields = values(&answer.fields);
         if fields.is_empty() || fields.iter().any(|(_, value)| value.expose().is_empty()) {
-            return Err(self.failed("create", Reason::Invalid, "made no value"));
+            return Err(failed("create", Reason::Invalid, "made no value"));
         }
         let shows = |text: &String| scrubbed(text, &[&fields]) != scrubbed(text, &[]);
         if answer.facts.values().any(shows) {
-            return Err(self.failed("create", Reason::Invalid, "put a value among the facts"));
+            return Err(failed("create", Reason::Invalid, "put a value among the facts"));
         }
         Ok(Generated::Value { fields, facts: answer.facts })
     }
@@ -218,6 +206,11 @@ impl Exec {
         input.insert("pending".into(), object(Some(value))?);
         Ok(self.run("test", input, &[value]).await?.evidence)
     }
+}
+
+fn failed(step: &str, reason: Reason, what: impl Into<Cow<'static, str>>) -> TargetError {
+    let what: Cow<'static, str> = what.into();
+    Fault::new(reason, format!("the command in step {step} {what}")).into()
 }
 
 /// A child and all that it started, which end with it.

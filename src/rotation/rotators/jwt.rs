@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn rotator(algorithm: Algorithm) -> Jwt {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         Jwt::new(Settings {
             algorithm,
             entropy_bytes: 64,

@@ -14,7 +14,7 @@ use super::{Check, Key};
 use crate::config::units::{Count, Span, days, hours, mins, secs, show};
 
 /// The settings as people write them.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Raw {
     /// The algorithm of JSON Web Signatures. The `HS` ones have the fields `value`, which signs, and `next`, which is
