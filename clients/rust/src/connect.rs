@@ -1,7 +1,8 @@
 //! Opens connections to the broker for the HTTP/2 channel: mTLS on TCP, or a Unix socket.
 //!
 //! A broker that refuses our certificate says so after the handshake, when HTTP/2 runs already and swallows the
-//! cause; the connector therefore keeps the last failure of its streams for [`Failures::take`].
+//! cause; the connector therefore keeps the last failure of its streams for [`Failures::last`]. It is forgotten when the
+//! broker answers, not when the next attempt begins: that may be before anybody asked.
 
 use std::{
     future::Future,
@@ -126,10 +127,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { target, failures } = self.clone();
         Box::pin(async move {
-            failures.set(None);
             let opened = timeout(target.timeout, target.open()).await;
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures })),
+                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures, answered: false })),
                 Err(error) => {
                     failures.observe(&error);
                     Err(error)
@@ -146,14 +146,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Observed {
     stream: Box<dyn Stream>,
     failures: Failures,
+    /// The broker sent something, so it accepts us.
+    answered: bool,
 }
 
 impl Observed {
-    fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &polled {
-            self.failures.observe(error);
+    fn note(&mut self, polled: &Poll<io::Result<()>>, received: bool) {
+        match polled {
+            Poll::Ready(Err(error)) => self.failures.observe(error),
+            Poll::Ready(Ok(())) if received && !self.answered => {
+                self.answered = true;
+                self.failures.set(None);
+            }
+            _ => {}
         }
-        polled
     }
 }
 
@@ -163,8 +169,10 @@ impl AsyncRead for Observed {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.note(polled)
+        self.note(&polled, buf.filled().len() > before);
+        polled
     }
 }
 
