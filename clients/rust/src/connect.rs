@@ -128,8 +128,9 @@ impl Service<Uri> for Connector {
         let Self { target, failures } = self.clone();
         Box::pin(async move {
             let opened = timeout(target.timeout, target.open()).await;
+            let tls = target.tls.is_some();
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures, answered: false })),
+                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures, answered: false, tls })),
                 Err(error) => {
                     failures.observe(&error);
                     Err(error)
@@ -148,17 +149,53 @@ pub(crate) struct Observed {
     failures: Failures,
     /// The broker sent something, so it accepts us.
     answered: bool,
+    tls: bool,
 }
 
 impl Observed {
     fn note(&mut self, polled: &Poll<io::Result<()>>, received: bool) {
         match polled {
-            Poll::Ready(Err(error)) => self.failures.observe(error),
+            Poll::Ready(Err(error)) => self.broke(error),
             Poll::Ready(Ok(())) if received && !self.answered => {
                 self.answered = true;
                 self.failures.set(None);
             }
             _ => {}
+        }
+    }
+
+    /// A write fails when the other side went away: why it did may be there to be read.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled {
+            let mut rest = [0; 64];
+            match Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut rest)) {
+                Poll::Ready(Err(reason)) => self.broke(&reason),
+                _ => self.broke(error),
+            }
+        }
+        polled
+    }
+
+    /// A broker that refuses our certificate closes the connection, and its alert may be lost over that; one that
+    /// accepts it says something first.
+    fn broke(&self, error: &io::Error) {
+        let closed = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        );
+        if self.tls && !self.answered && closed {
+            let detail = "the broker closed the connection after the handshake, as it does when it \
+                          does not accept the certificate";
+            self.failures.set(Some(Failure::Tls(detail.to_owned())));
+        } else {
+            self.failures.observe(error);
         }
     }
 }
@@ -182,11 +219,13 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -198,7 +237,8 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
