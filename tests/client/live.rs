@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use secret_broker_client::{Error, Standing, proto::Outcome};
+use secret_broker_client::{Error, Secret, Standing, proto::Outcome};
 
 use crate::serving::Fixture;
 
@@ -22,7 +22,7 @@ async fn handles_of_one_name_share_one_watch_that_ends_with_the_last() {
     assert_eq!(fixture.broker.watches.borrow().len(), 1);
     fixture.broker.put("DB", 2, &[("password", "two")]);
     assert_eq!(live.after(1).await.text("password"), Some("two"));
-    assert_eq!(same.with(|secret| secret.generation()), 2);
+    assert_eq!(same.with(Secret::generation), 2);
     drop(live);
     fixture.broker.put("DB", 3, &[]);
     assert_eq!(same.after(2).await.generation(), 3);
