@@ -6,6 +6,7 @@ mod broker;
 mod cli;
 mod exec;
 mod facade;
+mod live;
 mod render;
 mod serving;
 mod tls;

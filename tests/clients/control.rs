@@ -108,7 +108,12 @@ async fn answer(
     rig: Rc<Mutex<Rig>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let verb = request.uri().path().trim_start_matches('/').to_owned();
-    let body = request.into_body().collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let asked = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
     let done = match asked {
         Ok(asked) => guarded(rig, verb, asked).await,

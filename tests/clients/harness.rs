@@ -58,7 +58,10 @@ impl Tests {
             }
         }
         if !self.list {
-            println!("\nclients: {passed} passed, {} failed {failed:?}", failed.len());
+            println!("\nclients: {passed} passed, {} failed", failed.len());
+            for name in &failed {
+                println!("FAILED: {name}");
+            }
         }
         if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

@@ -1,6 +1,10 @@
 //! The clients of other languages: each runs its own tests on a rig of its own.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{control::Controlled, harness::Tests};
 
@@ -9,9 +13,14 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folders in `clients/`.
+/// Where the clients lie: `clients/`, or what `SECRET_BROKER_CLIENTS` names.
+pub fn folder() -> PathBuf {
+    std::env::var_os("SECRET_BROKER_CLIENTS").map_or_else(|| root().join("clients"), PathBuf::from)
+}
+
+/// The folders there.
 pub fn clients() -> Vec<String> {
-    let entries = fs::read_dir(root().join("clients")).expect("the clients");
+    let entries = fs::read_dir(folder()).expect("the clients");
     let folders = entries.map(|entry| entry.expect("an entry")).filter(|e| e.path().is_dir());
     let mut names: Vec<_> =
         folders.map(|folder| folder.file_name().to_string_lossy().into_owned()).collect();
@@ -27,7 +36,7 @@ pub fn add(tests: &mut Tests) {
 }
 
 async fn passes(client: String) {
-    let folder = root().join("clients").join(&client);
+    let folder = folder().join(&client);
     assert!(folder.join("test.sh").is_file(), "clients/{client} has no test.sh");
     let rig = Controlled::start().await;
     let status = Command::new("bash")

@@ -176,7 +176,6 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
         std::future::pending::<()>().await;
     }
     match fault {
-        Fault::Pass => {}
         Fault::Refuse => return,
         Fault::Delay(time) => tokio::time::sleep(time).await,
         Fault::Cut(bytes) => limit = bytes,
@@ -203,7 +202,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
             tokio::time::sleep(HANG).await;
             return refuse(&mut client, 404).await;
         }
-        Fault::Status(..) | Fault::Hang(_) => {}
+        Fault::Pass | Fault::Status(..) | Fault::Hang(_) => {}
     }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", shared.upstream)).await else { return };
     let length = head

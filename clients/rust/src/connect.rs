@@ -1,7 +1,8 @@
 //! Opens connections to the broker for the HTTP/2 channel: mTLS on TCP, or a Unix socket.
 //!
 //! A broker that refuses our certificate says so after the handshake, when HTTP/2 runs already and swallows the
-//! cause; the connector therefore keeps the last failure of its streams for [`Failures::take`].
+//! cause; the connector therefore keeps the last failure of its streams for [`Failures::last`]. It is forgotten when the
+//! broker answers, not when the next attempt begins: that may be before anybody asked.
 
 use std::{
     future::Future,
@@ -126,10 +127,10 @@ impl Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { target, failures } = self.clone();
         Box::pin(async move {
-            failures.set(None);
             let opened = timeout(target.timeout, target.open()).await;
+            let tls = target.tls.is_some();
             match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures })),
+                Ok(stream) => Ok(TokioIo::new(Observed { stream, failures, answered: false, tls })),
                 Err(error) => {
                     failures.observe(&error);
                     Err(error)
@@ -146,14 +147,56 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Observed {
     stream: Box<dyn Stream>,
     failures: Failures,
+    /// The broker sent something, so it accepts us.
+    answered: bool,
+    tls: bool,
 }
 
 impl Observed {
-    fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn note(&mut self, polled: &Poll<io::Result<()>>, received: bool) {
+        match polled {
+            Poll::Ready(Err(error)) => self.broke(error),
+            Poll::Ready(Ok(())) if received && !self.answered => {
+                self.answered = true;
+                self.failures.set(None);
+            }
+            _ => {}
+        }
+    }
+
+    /// A write fails when the other side went away: why it did may be there to be read.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &polled {
-            self.failures.observe(error);
+            let mut rest = [0; 64];
+            match Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut rest)) {
+                Poll::Ready(Err(reason)) => self.broke(&reason),
+                _ => self.broke(error),
+            }
         }
         polled
+    }
+
+    /// A broker that refuses our certificate closes the connection, and its alert may be lost over that; one that
+    /// accepts it says something first.
+    fn broke(&self, error: &io::Error) {
+        let closed = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        );
+        if self.tls && !self.answered && closed {
+            let detail = "the broker closed the connection after the handshake, as it does when it \
+                          does not accept the certificate";
+            self.failures.set(Some(Failure::Tls(detail.to_owned())));
+        } else {
+            self.failures.observe(error);
+        }
     }
 }
 
@@ -163,8 +206,10 @@ impl AsyncRead for Observed {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.note(polled)
+        self.note(&polled, buf.filled().len() > before);
+        polled
     }
 }
 
@@ -174,11 +219,13 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -190,7 +237,8 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 /// The time for an answer; the first one waits for the adapter to be built.
-const ANSWER: Duration = Duration::from_secs(60);
-const FIRST_ANSWER: Duration = Duration::from_secs(600);
+const ANSWER: Duration = Duration::from_mins(1);
+const FIRST_ANSWER: Duration = Duration::from_mins(10);
 
 pub struct Adapter {
     _child: Child,

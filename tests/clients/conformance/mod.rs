@@ -12,7 +12,7 @@ use self::{adapter::Adapter, steps::Run};
 use crate::{
     control::Controlled,
     harness::Tests,
-    languages::{clients, root},
+    languages::{clients, folder, root},
 };
 
 pub fn add(tests: &mut Tests) {
@@ -48,7 +48,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 async fn conforms(client: String) {
-    let script = root().join("clients").join(&client).join("conformance.sh");
+    let script = folder().join(&client).join("conformance.sh");
     assert!(script.is_file(), "clients/{client} has no conformance.sh");
     let rig = Controlled::start().await;
     let mut failures = Vec::new();

@@ -96,10 +96,10 @@ fn tested(test: &str, wanted: &Value, found: &Value, names: &mut Names) -> Resul
             true
         }
         "$without" => {
-            let text = found.as_str().ok_or_else(|| differs("a text", found))?;
+            let shown = found.as_str().ok_or_else(|| differs("a text", found))?;
             let mut parts = wanted.as_array().into_iter().flatten();
             // The text may hold the value, and is not repeated here.
-            !parts.any(|part| part.as_str().is_some_and(|part| text.contains(part)))
+            !parts.any(|part| part.as_str().is_some_and(|part| shown.contains(part)))
         }
         other => return Err(format!("no such test: {other}")),
     }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use secret_broker_client::Secret;
 use tokio::sync::mpsc;
 
 use super::{client, soon};
@@ -27,7 +28,7 @@ async fn cost() {
                 let (start, mut reads) = (Instant::now(), 0_u64);
                 while start.elapsed() < TIME {
                     for _ in 0..1000 {
-                        black_box(live.with(|secret| secret.generation()));
+                        black_box(live.with(Secret::generation));
                     }
                     reads += 1000;
                 }
@@ -40,16 +41,16 @@ async fn cost() {
         println!("{rate} reads of a handle a second in {threads} threads");
         assert!(rate > 500_000, "{rate} reads a second");
     }
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (sender, mut changes) = mpsc::unbounded_channel();
     live.on_change(move |secret| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let _ = heard.send((now, secret.generation()));
+        let _ = sender.send((now, secret.generation()));
         async { Ok(()) }
     });
     let mut times = Vec::new();
     for _ in 0..CHANGES {
         rig.rotate("DB").await;
-        let (now, generation) = soon("the hook", hears.recv()).await.expect("a change");
+        let (now, generation) = soon("the hook", changes.recv()).await.expect("a change");
         // A generation is the broker's wall clock at the change, in milliseconds.
         times.push(now.saturating_sub(Duration::from_millis(generation)));
     }

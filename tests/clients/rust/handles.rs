@@ -46,10 +46,10 @@ async fn hooks() {
     let client = client(&rig);
     let live = client.live("DB").await.expect("a handle");
     let same = client.clone().live("DB").await.expect("a handle");
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (sender, mut changes) = mpsc::unbounded_channel();
     let (permit, permits) = tokio::sync::watch::channel(false);
     live.on_change(move |secret| {
-        let _ = heard.send(Arc::clone(&secret));
+        let _ = sender.send(Arc::clone(&secret));
         let mut permits = permits.clone();
         async move {
             permits.wait_for(|permitted| *permitted).await?;
@@ -59,7 +59,7 @@ async fn hooks() {
     let old_user = live.current().text("username").expect("a user").to_owned();
     let before = live.generation();
     let generation = rig.rotate("DB").await;
-    let secret = soon("the hook", hears.recv()).await.expect("a version");
+    let secret = soon("the hook", changes.recv()).await.expect("a version");
     assert_eq!(secret.generation(), generation);
     assert_eq!((live.generation(), same.generation()), (generation, generation));
     assert_eq!(secret.previous().expect("it overlaps").generation(), before);
@@ -71,7 +71,7 @@ async fn hooks() {
         .await;
     for _ in 0..5 {
         let generation = rig.rotate("DB").await;
-        let secret = soon("the hook", hears.recv()).await.expect("a version");
+        let secret = soon("the hook", changes.recv()).await.expect("a version");
         assert_eq!(secret.generation(), generation, "each version once");
         let shown = format!("{live:?} {secret:?}");
         assert!(!shown.contains(secret.text("password").expect("a password")), "{shown}");

@@ -13,7 +13,7 @@ use secret_broker_client::{Builder, Client};
 use crate::{control::Controlled, harness::Tests};
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn add(tests: &mut Tests) {
     handles::add(tests);

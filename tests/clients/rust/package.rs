@@ -115,7 +115,8 @@ async fn package() {
     }
     // Among the libraries that are built already: in the same folder, by the same profile.
     let program = std::env::current_exe().expect("this program");
-    let built = program.parent().and_then(Path::parent).and_then(Path::parent).expect("target");
+    let target_folder =
+        program.parent().and_then(Path::parent).and_then(Path::parent).expect("target");
     let mut build = cargo();
     build.current_dir(&folder).args(["build", "--quiet", "--lib", "--all-features", "--offline"]);
     for setting in [
@@ -125,6 +126,6 @@ async fn package() {
     ] {
         build.args(["--config", setting]);
     }
-    let checked = build.arg("--target-dir").arg(built).status();
+    let checked = build.arg("--target-dir").arg(target_folder).status();
     assert!(checked.expect("cargo runs").success(), "the package can't be built by itself");
 }

@@ -28,7 +28,7 @@ async fn over_a_rotation() {
     assert!(tokens.verify::<Value>(&stranger).is_err());
     let expired = tokens.sign(&json!({ "exp": 1_000_000_000 })).expect("a token");
     assert!(tokens.verify::<Value>(&expired).is_err());
-    let (_, unsigned) = before.rsplit_once('.').map(|(body, _)| ((), body)).expect("a token");
+    let (unsigned, _) = before.rsplit_once('.').expect("a token");
     assert!(tokens.verify::<Value>(&format!("{unsigned}.")).is_err());
 }
 
