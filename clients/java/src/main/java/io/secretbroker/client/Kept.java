@@ -178,15 +178,13 @@ final class Kept {
 
   private void report(Secret secret, Duration bound) {
     synchronized (this) {
-      if (reported >= secret.generation() && reported <= current.generation()) {
-        return; // a later version was reported, which speaks for this one
+      if (reported > secret.generation() && reported <= current.generation()) {
+        return; // a later version is reported, which speaks for this one
       }
+      reported = secret.generation();
     }
     try {
       client.report(secret, Outcome.APPLIED);
-      synchronized (this) {
-        reported = secret.generation();
-      }
     } catch (SecretBrokerException error) {
       if (error.isTransient()) {
         Duration next = bound.multipliedBy(2).compareTo(Watch.LAST_BOUND) < 0 ? bound.multipliedBy(2) : Watch.LAST_BOUND;

@@ -19,6 +19,9 @@ import java.util.TreeSet;
 
 /** The parts of a value, wiped when they are closed or found unreachable. */
 final class Values {
+  /** What Java reads in place of bytes that are no UTF-8. */
+  private static final char REPLACEMENT = '\uFFFD';
+
   private static final Cleaner CLEANER = Cleaner.create();
 
   private final Held held;
@@ -50,14 +53,20 @@ final class Values {
       return Optional.empty();
     }
     try {
-      CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(value));
-      String copy = text.toString();
-      Arrays.fill(text.array(), '\0');
-      return Optional.of(copy);
-    } catch (CharacterCodingException notText) {
-      return Optional.empty();
+      String text = new String(value, StandardCharsets.UTF_8);
+      return text.indexOf(REPLACEMENT) < 0 || isText(value) ? Optional.of(text) : Optional.empty();
     } finally {
       Reference.reachabilityFence(this);
+    }
+  }
+
+  private static boolean isText(byte[] value) {
+    try {
+      CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(value));
+      Arrays.fill(text.array(), '\0');
+      return true;
+    } catch (CharacterCodingException notText) {
+      return false;
     }
   }
 

@@ -132,6 +132,7 @@ class RigTest {
         Live live = client.live("DB");
         HikariDataSource pool = BrokerHikari.open(live, config());
         BrokerDataSource plain = new BrokerDataSource(live, Rig.jdbcUrl())) {
+      long before = logins(pool);
       AtomicBoolean stopped = new AtomicBoolean();
       AtomicLong queries = new AtomicLong();
       AtomicLong changes = new AtomicLong();
@@ -154,10 +155,10 @@ class RigTest {
       assertTrue(queries.get() > ROTATIONS && changes.get() >= ROTATIONS);
       // The pools hold nothing old any more, so the old logins are revoked long before their overlap ends.
       long deadline = System.nanoTime() + Duration.ofSeconds(20).toNanos();
-      while (logins(pool) > 1 && System.nanoTime() < deadline) {
+      while (logins(pool) > before && System.nanoTime() < deadline) {
         Thread.sleep(100);
       }
-      assertEquals(1, logins(pool));
+      assertTrue(logins(pool) <= before);
     } finally {
       threads.shutdownNow();
     }
