@@ -2,5 +2,5 @@
 # Prints reads per second of a live handle and the time from a change at a broker to the hook.
 set -eu
 cd "$(dirname "$0")"
-[ -f target/classpath ] || mvn -q -B process-test-classes >&2
+./compile.sh
 exec java -cp "target/test-classes:target/classes:$(cat target/classpath)" io.secretbroker.client.Benchmark "${BENCHTIME_MS:-1000}"

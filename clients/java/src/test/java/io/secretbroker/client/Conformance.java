@@ -188,21 +188,15 @@ public final class Conformance {
 
   /** Every way in which the language prints a secret, a live handle and what they hold. */
   private String printed(String name) {
-    List<Object> values = new ArrayList<>();
-    Optional.ofNullable(last.get(name)).ifPresent(secret -> {
-      values.add(secret);
-      values.add(secret.freshness());
-      secret.previous().ifPresent(values::add);
-      values.add(Event.of(Event.Type.CURRENT, secret));
-      values.add(new Result(name, Optional.of(secret), Optional.empty()));
-    });
-    lives.values().stream().filter(live -> live.name().equals(name)).forEach(live -> {
-      values.add(live);
-      values.add(live.current());
-    });
-    values.add(List.copyOf(values));
-    return values.stream().map(value -> value + "\n" + String.format("%s %S", value, value) + "\n" + new StringBuilder().append(value))
-        .collect(Collectors.joining("\n"));
+    Secret secret = client.get(name);
+    try (Live live = client.live(name)) {
+      List<Object> values = new ArrayList<>(List.of(
+          secret, secret.freshness(), secret.previous(), live, live.current(), live.previous(),
+          Event.of(Event.Type.CURRENT, secret), new Result(name, Optional.of(secret), Optional.empty())));
+      values.add(List.copyOf(values));
+      return values.stream().map(value -> value + "\n" + String.format("%s %S", value, value))
+          .collect(Collectors.joining("\n"));
+    }
   }
 
   private static Map<String, String> fields(Iterable<String> names, Function<String, Optional<byte[]>> field) {
