@@ -2,6 +2,6 @@
 # Starts the adapter that the conformance runner drives.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p build
-go build -o build/conformance ./conformance >&2
-exec build/conformance
+mkdir -p .build
+go build -o .build/conformance ./conformance >&2
+exec .build/conformance

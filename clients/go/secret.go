@@ -131,7 +131,12 @@ func (s *Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String())
 func (p *Previous) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // String shows the version without its values.
-func (p *Previous) String() string { return fmt.Sprintf("Previous(%s)", p.version.String()) }
+func (p *Previous) String() string {
+	if p == nil {
+		return "Previous(none)"
+	}
+	return fmt.Sprintf("Previous(%s)", p.version.String())
+}
 
 // LogValue shows the version without its values.
 func (p *Previous) LogValue() slog.Value { return slog.StringValue(p.String()) }

@@ -13,14 +13,14 @@ go mod tidy -diff
 go mod verify >/dev/null
 
 step "staticcheck"
-mkdir -p build
-(cd tools && go build -o ../build/staticcheck honnef.co/go/tools/cmd/staticcheck)
-build/staticcheck -tags rig ./...
+mkdir -p .build
+(cd tools && go build -o ../.build/staticcheck honnef.co/go/tools/cmd/staticcheck)
+.build/staticcheck -tags rig ./...
 
 step "stubs are those of the contract"
-rm -rf build/stubs
-./generate.sh build/stubs
-diff -r build/stubs internal/brokerpb
+rm -rf .build/stubs
+./generate.sh .build/stubs
+diff -r .build/stubs internal/brokerpb
 
 step "unit tests"
 go test -race ./...

@@ -63,14 +63,14 @@ func main() {
 			os.Exit(1)
 		}
 		if ok, err := a.answer(context.Background(), &r); err != nil {
-			a.print(object{"id": r.ID, "error": told(err)})
+			a.tell(object{"id": r.ID, "error": told(err)})
 		} else {
-			a.print(object{"id": r.ID, "ok": ok})
+			a.tell(object{"id": r.ID, "ok": ok})
 		}
 	}
 }
 
-func (a *adapter) print(line object) {
+func (a *adapter) tell(line object) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_ = a.out.Encode(line)
@@ -108,7 +108,7 @@ func (a *adapter) answer(ctx context.Context, r *request) (any, error) {
 	case "report":
 		return a.report(ctx, r)
 	case "print":
-		return object{"text": a.printed(r.Name)}, nil
+		return a.print(ctx, client, r.Name)
 	case "live":
 		return a.live(ctx, client, r)
 	}
@@ -164,7 +164,7 @@ func (a *adapter) watch(ctx context.Context, r *request) (any, error) {
 		for event, err := range watch.Events(ctx) {
 			if err != nil {
 				if ctx.Err() == nil {
-					a.print(object{"watch": r.Watch, "error": told(err)})
+					a.tell(object{"watch": r.Watch, "error": told(err)})
 				}
 				return
 			}
@@ -178,7 +178,7 @@ func (a *adapter) watch(ctx context.Context, r *request) (any, error) {
 			if reason := secretbroker.ReasonOf(event.Err); reason != "" {
 				line["reason"] = reason
 			}
-			a.print(line)
+			a.tell(line)
 		}
 	}()
 	return object{}, nil
@@ -207,7 +207,7 @@ func (a *adapter) live(ctx context.Context, client *secretbroker.Client, r *requ
 	}
 	a.lives[r.Live] = live
 	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) {
-		a.print(object{"live": r.Live, "changed": secret.Generation()})
+		a.tell(object{"live": r.Live, "changed": secret.Generation()})
 	})
 	return object{"generation": live.Current().Generation()}, nil
 }
@@ -239,16 +239,23 @@ func (a *adapter) answerLive(r *request) (any, error) {
 	return nil, &secretbroker.ConfigurationError{Message: "no such operation: " + r.Op}
 }
 
-// printed is every way in which the language prints a secret, a live handle and what they hold.
-func (a *adapter) printed(name string) string {
-	values := []any{}
-	if secret := a.last[name]; secret != nil {
-		values = append(values, secret, *secret, secret.Previous(), []any{secret}, struct{ Secret, hidden any }{secret, secret})
+// print is every way in which the language prints a secret, a live handle and what they hold.
+func (a *adapter) print(ctx context.Context, client *secretbroker.Client, name string) (any, error) {
+	secret, err := client.Get(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	for _, live := range a.lives {
-		if live.Name() == name {
-			values = append(values, live, live.Current(), []any{live})
-		}
+	live, err := client.Live(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer live.Close()
+	values := []any{
+		secret, *secret, secret.Previous(), []any{secret}, struct{ Secret, hidden any }{secret, secret},
+		live, live.Current(), live.Previous(), []any{live},
+	}
+	if previous := live.Previous(); previous != nil {
+		values = append(values, *previous)
 	}
 	var text strings.Builder
 	logger := slog.New(slog.NewTextHandler(&text, nil))
@@ -260,7 +267,7 @@ func (a *adapter) printed(name string) string {
 		text.Write(append(encoded, '\n'))
 		logger.Info("shown", "value", value)
 	}
-	return text.String()
+	return object{"text": text.String()}, nil
 }
 
 type fielded interface {

@@ -1,0 +1,197 @@
+package io.secretbroker.client;
+
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
+
+/** What all handles of one secret share: one thread follows the broker and calls the hooks, others report. */
+final class Kept {
+  final String name;
+  final Client client;
+  int handles; // guarded by Lives
+  volatile Secret current;
+
+  private final boolean reports;
+  private final Watch watch;
+  private final Map<Object, Hook> hooks = new ConcurrentHashMap<>();
+  private final ScheduledExecutorService background;
+  private SecretBrokerException standing; // this and all below guarded by this
+  private boolean hasValue;
+  private boolean fatal;
+  private boolean ended;
+  private long reported;
+
+  Kept(Client client, String name, boolean reports) {
+    this.client = client;
+    this.name = name;
+    this.reports = reports;
+    this.current = Secret.empty(name);
+    this.watch = client.watch(name);
+    this.background = Executors.newScheduledThreadPool(2, task -> daemon(task, "background"));
+    daemon(this::follow, "watch").start();
+  }
+
+  private Thread daemon(Runnable task, String what) {
+    Thread thread = new Thread(task, "secret-broker-" + what + "-" + name);
+    thread.setDaemon(true);
+    return thread;
+  }
+
+  synchronized void end() {
+    watch.close();
+    background.shutdownNow();
+    hooks.clear();
+    ended = true;
+    current = Secret.empty(name);
+    notifyAll();
+  }
+
+  synchronized Optional<SecretBrokerException> standing() {
+    return Optional.ofNullable(standing);
+  }
+
+  void subscribe(Object key, Hook hook) {
+    hooks.put(key, hook);
+  }
+
+  void unsubscribe(Object key) {
+    hooks.remove(key);
+  }
+
+  ScheduledExecutorService background() {
+    return background;
+  }
+
+  /** Waits for the first value, and says why there is none. */
+  synchronized void settle(Duration deadline) {
+    long end = System.nanoTime() + deadline.toNanos();
+    while (!hasValue && !fatal && !ended && await(end)) {
+      continue;
+    }
+    if (hasValue) {
+      return;
+    }
+    throw standing != null ? standing : new DeadlineException(client.address(), deadline);
+  }
+
+  /** Waits for a later generation; false when none came in time. */
+  synchronized boolean awaitAfter(long generation, Duration within) {
+    long end = System.nanoTime() + within.toNanos();
+    while (current.generation() <= generation && !ended && await(end)) {
+      continue;
+    }
+    return current.generation() > generation;
+  }
+
+  /** Waits for a change; false when the time is over or the thread was interrupted. */
+  private boolean await(long end) {
+    try {
+      long left = TimeUnit.NANOSECONDS.toMillis(end - System.nanoTime());
+      if (left <= 0) {
+        return false;
+      }
+      wait(left);
+      return true;
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      return false;
+    }
+  }
+
+  private void follow() {
+    while (!isEnded()) {
+      try {
+        while (watch.hasNext()) {
+          show(watch.next());
+        }
+      } catch (SecretBrokerException error) { // trying again is of no use now, but the right may come back
+        lose(error, true);
+        watch.pause(Watch.LAST_BOUND);
+      }
+    }
+  }
+
+  private synchronized boolean isEnded() {
+    return ended;
+  }
+
+  private synchronized void lose(SecretBrokerException error, boolean forGood) {
+    standing = error;
+    fatal = forGood;
+    notifyAll();
+  }
+
+  private void show(Event event) {
+    if (event.secret().isEmpty()) {
+      lose(event.error().orElseGet(() -> new RefusedException(
+          event.reason().orElse(Reason.UNSPECIFIED), name + " must not be used any more", null)), false);
+      return;
+    }
+    Secret secret = event.secret().get();
+    boolean isNew;
+    synchronized (this) {
+      if (ended) {
+        return;
+      }
+      isNew = !hasValue || !secret.sameVersion(current);
+      current = secret;
+      standing = null;
+      hasValue = true;
+      fatal = false;
+      notifyAll();
+    }
+    if (isNew) {
+      tell(secret);
+    }
+  }
+
+  private void tell(Secret secret) {
+    List<CompletableFuture<?>> taken = hooks.values().stream().<CompletableFuture<?>>map(hook -> call(hook, secret)).toList();
+    if (reports) {
+      CompletableFuture.allOf(taken.toArray(CompletableFuture<?>[]::new))
+          .thenRun(() -> later(() -> report(secret, Duration.ofMillis(100)), Duration.ZERO));
+    }
+  }
+
+  /** A hook that fails has not taken the version over. */
+  private static CompletableFuture<?> call(Hook hook, Secret secret) {
+    try {
+      return hook.changed(secret).toCompletableFuture();
+    } catch (RuntimeException error) {
+      return CompletableFuture.failedFuture(error);
+    }
+  }
+
+  private void later(Runnable task, Duration wait) {
+    synchronized (this) {
+      if (!ended) {
+        background.schedule(task, wait.toNanos(), TimeUnit.NANOSECONDS);
+      }
+    }
+  }
+
+  private void report(Secret secret, Duration bound) {
+    synchronized (this) {
+      if (reported > secret.generation() && reported <= current.generation()) {
+        return; // a later version is reported, which speaks for this one
+      }
+      reported = secret.generation();
+    }
+    try {
+      client.report(secret, Outcome.APPLIED);
+    } catch (SecretBrokerException error) {
+      if (error.isTransient()) {
+        Duration next = bound.multipliedBy(2).compareTo(Watch.LAST_BOUND) < 0 ? bound.multipliedBy(2) : Watch.LAST_BOUND;
+        later(() -> report(secret, next), bound);
+      }
+    } catch (java.util.concurrent.CancellationException closed) {
+      // The handle was closed.
+    }
+  }
+}

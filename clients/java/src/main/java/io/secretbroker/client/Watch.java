@@ -1,0 +1,143 @@
+package io.secretbroker.client;
+
+import io.grpc.CallOptions;
+import io.grpc.Context;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import io.secretbroker.client.internal.proto.WatchSecretsRequest;
+import io.secretbroker.client.internal.proto.WatchSecretsResponse;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.Collections;
+import java.util.Iterator;
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.Queue;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * The changes of secrets, without an end: it reconnects and resumes from what it has seen.
+ *
+ * <p>Each version is told once, and none is missed but such as were replaced while the reader slept. Attempts are spread
+ * by full jitter over a bound that doubles from 0.1 to 5 seconds, or wait as long as the broker asks. One thread reads;
+ * any may close it.
+ */
+public final class Watch implements Iterator<Event>, AutoCloseable {
+  private static final Duration FIRST_BOUND = Duration.ofMillis(100);
+  static final Duration LAST_BOUND = Duration.ofSeconds(5);
+
+  private final Client client;
+  private final List<String> names;
+  private final Ledger seen = new Ledger();
+  private final Queue<Event> ready = new ArrayDeque<>();
+  private final CountDownLatch closed = new CountDownLatch(1);
+  private final Context.CancellableContext context = Context.ROOT.withCancellation();
+  private Iterator<WatchSecretsResponse> messages = Collections.emptyIterator();
+  private boolean open;
+  private Duration bound = FIRST_BOUND;
+
+  Watch(Client client, List<String> names) {
+    this.client = client;
+    this.names = names;
+  }
+
+  /**
+   * Versions that the caller holds already: the watch starts after them.
+   *
+   * @param secrets the versions
+   * @return this
+   */
+  public Watch holding(Secret... secrets) {
+    for (Secret secret : secrets) {
+      seen.note(secret);
+    }
+    return this;
+  }
+
+  /**
+   * Waits for the next event.
+   *
+   * @return false once the watch was closed, or the thread was interrupted
+   * @throws SecretBrokerException when trying again can't help
+   */
+  @Override
+  public boolean hasNext() {
+    while (ready.isEmpty()) {
+      if (closed.getCount() == 0 || Thread.currentThread().isInterrupted()) {
+        return false;
+      }
+      advance();
+    }
+    return true;
+  }
+
+  @Override
+  public Event next() {
+    if (!hasNext()) {
+      throw new NoSuchElementException("the watch was closed");
+    }
+    return ready.remove();
+  }
+
+  /** Ends the watch; a thread that waits for its next event goes on. */
+  @Override
+  public void close() {
+    closed.countDown();
+    context.cancel(null);
+  }
+
+  private void advance() {
+    Duration asked = Duration.ZERO;
+    try {
+      if (!open) {
+        messages = context.call(this::open);
+        open = true;
+      }
+      if (messages.hasNext()) {
+        bound = FIRST_BOUND;
+        ready.addAll(seen.take(messages.next()));
+        return;
+      }
+    } catch (StatusRuntimeException failure) {
+      asked = survive(client.explain(failure));
+    } catch (Exception error) {
+      throw new IllegalStateException(error);
+    }
+    open = false;
+    pause(asked);
+  }
+
+  private Iterator<WatchSecretsResponse> open() {
+    WatchSecretsRequest request = WatchSecretsRequest.newBuilder()
+        .addAllNames(names).putAllSeenGenerations(seen.generations()).build();
+    return ClientCalls.blockingServerStreamingCall(
+        client.connection().channel(), Calls.WATCH, CallOptions.DEFAULT, request);
+  }
+
+  /** How long the broker asks to wait; throws what trying again can't help. */
+  private Duration survive(RuntimeException error) {
+    if (error instanceof CancellationException) {
+      return Duration.ZERO; // closed, interrupted, or cut off by the other side
+    }
+    if (error instanceof SecretBrokerException failure && !failure.isTransient()) {
+      open = false;
+      throw failure;
+    }
+    return error instanceof RefusedException refused
+        ? refused.retryAfter().orElse(Duration.ZERO) : Duration.ZERO;
+  }
+
+  /** Waits before the next attempt. */
+  void pause(Duration asked) {
+    long wait = asked.isZero() ? ThreadLocalRandom.current().nextLong(bound.toNanos()) : asked.toNanos();
+    bound = bound.multipliedBy(2).compareTo(LAST_BOUND) < 0 ? bound.multipliedBy(2) : LAST_BOUND;
+    try {
+      closed.await(wait, TimeUnit.NANOSECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

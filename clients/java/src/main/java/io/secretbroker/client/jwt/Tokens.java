@@ -1,0 +1,101 @@
+package io.secretbroker.client.jwt;
+
+import com.nimbusds.jose.JOSEException;
+import com.nimbusds.jose.JWSAlgorithm;
+import com.nimbusds.jose.JWSHeader;
+import com.nimbusds.jose.crypto.MACSigner;
+import com.nimbusds.jose.crypto.MACVerifier;
+import com.nimbusds.jose.proc.SecurityContext;
+import com.nimbusds.jwt.JWTClaimsSet;
+import com.nimbusds.jwt.SignedJWT;
+import com.nimbusds.jwt.proc.BadJWTException;
+import com.nimbusds.jwt.proc.DefaultJWTClaimsVerifier;
+import io.secretbroker.client.Live;
+import io.secretbroker.client.Secret;
+import java.text.ParseException;
+import java.util.Arrays;
+import java.util.Optional;
+import java.util.Set;
+
+/**
+ * Signs and verifies tokens with a secret that rotates (HS256).
+ *
+ * <p>The secret's field {@code value} signs; it has at least 32 bytes. A token is good when it was signed with it, with the
+ * field {@code next}, which other signers may have taken over already, or with the version before while that overlaps.
+ */
+public final class Tokens {
+  private static final String SIGNING = "value";
+  private static final String COMING = "next";
+
+  private final Live live;
+  private final DefaultJWTClaimsVerifier<SecurityContext> times = new DefaultJWTClaimsVerifier<>(null, Set.of());
+
+  /**
+   * Of a live handle.
+   *
+   * @param live the handle, which stays the caller's to close
+   */
+  public Tokens(Live live) {
+    this.live = live;
+  }
+
+  /**
+   * Signs claims with the current version.
+   *
+   * @param claims the claims
+   * @return the token
+   * @throws JOSEException when the secret can't sign
+   */
+  public String sign(JWTClaimsSet claims) throws JOSEException {
+    byte[] key = live.current().field(SIGNING)
+        .orElseThrow(() -> new JOSEException("the secret has no field `value` to sign with"));
+    try {
+      SignedJWT token = new SignedJWT(new JWSHeader(JWSAlgorithm.HS256), claims);
+      token.sign(new MACSigner(key));
+      return token.serialize();
+    } finally {
+      Arrays.fill(key, (byte) 0);
+    }
+  }
+
+  /**
+   * Verifies a token, and its claims of time.
+   *
+   * @param token the token
+   * @return its claims
+   * @throws BadJWTException when it is no good token
+   */
+  public JWTClaimsSet verify(String token) throws BadJWTException {
+    try {
+      SignedJWT signed = SignedJWT.parse(token);
+      if (!signed.getHeader().getAlgorithm().equals(JWSAlgorithm.HS256) || !isSigned(signed)) {
+        throw new BadJWTException("the token was not signed with this secret");
+      }
+      JWTClaimsSet claims = signed.getJWTClaimsSet();
+      times.verify(claims, null);
+      return claims;
+    } catch (ParseException error) {
+      throw new BadJWTException("this is no token", error);
+    } catch (JOSEException error) {
+      throw new BadJWTException("the token can't be verified: " + error.getMessage(), error);
+    }
+  }
+
+  private boolean isSigned(SignedJWT token) throws JOSEException {
+    Secret secret = live.current();
+    return isSigned(token, secret.field(SIGNING))
+        || isSigned(token, secret.field(COMING))
+        || isSigned(token, secret.previous().flatMap(previous -> previous.field(SIGNING)));
+  }
+
+  private static boolean isSigned(SignedJWT token, Optional<byte[]> key) throws JOSEException {
+    if (key.isEmpty()) {
+      return false;
+    }
+    try {
+      return token.verify(new MACVerifier(key.get()));
+    } finally {
+      Arrays.fill(key.get(), (byte) 0);
+    }
+  }
+}

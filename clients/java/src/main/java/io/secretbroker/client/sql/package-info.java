@@ -1,0 +1,2 @@
+/** Database connections with the current login of a live handle. */
+package io.secretbroker.client.sql;

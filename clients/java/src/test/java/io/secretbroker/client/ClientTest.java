@@ -1,0 +1,268 @@
+package io.secretbroker.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.nimbusds.jose.JWSAlgorithm;
+import com.nimbusds.jose.JWSHeader;
+import com.nimbusds.jose.crypto.MACSigner;
+import com.nimbusds.jwt.JWTClaimsSet;
+import com.nimbusds.jwt.SignedJWT;
+import com.nimbusds.jwt.proc.BadJWTException;
+import io.secretbroker.client.jwt.Tokens;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.LinkedBlockingQueue;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+@Timeout(30)
+class ClientTest {
+  private static final io.secretbroker.client.internal.proto.Outcome APPLIED =
+      io.secretbroker.client.internal.proto.Outcome.OUTCOME_APPLIED;
+
+  @TempDir Path directory;
+  private TestBroker broker;
+  private Client client;
+
+  @BeforeEach
+  void start() throws IOException {
+    broker = new TestBroker(directory);
+    broker.set("DB", 1, Map.of("password", "hunter1"));
+    client = broker.client();
+  }
+
+  @AfterEach
+  void stop() {
+    client.close();
+    broker.close();
+  }
+
+  @Test
+  void addressesThatAreNoneAreRefused() {
+    for (String bad : List.of("", "http://h:1", "https://", "https://:1", "https://h", "https://h:99999", "unix://rel")) {
+      assertThrows(ConfigurationException.class, () -> Client.builder().address(bad).certDir(directory).build(), bad);
+    }
+    assertThrows(ConfigurationException.class, () -> Client.builder().address("https://h:1").build());
+    for (String good : List.of("https://127.0.0.1:7443", "https://[::1]:7443", "unix:///run/broker.sock")) {
+      try (Client made = Client.builder().address(good).certDir(directory).build()) {
+        assertEquals(good, made.address());
+      }
+    }
+  }
+
+  @Test
+  void theVerbsAnswerByTcpAndByUnixSocket() throws IOException {
+    verbs(client);
+    try (Client socket = Client.builder().address(broker.startUnix()).build()) {
+      verbs(socket);
+    }
+    assertEquals("é".repeat(256), broker.reports().get(0).getDetail());
+  }
+
+  private static void verbs(Client client) {
+    Secret secret = client.get("DB");
+    assertEquals("hunter1", secret.text("password").orElseThrow());
+    long left = secret.timeLeft().orElseThrow().toSeconds();
+    assertTrue(left > 3500 && left <= 3600);
+    List<Result> many = client.getMany(List.of("DB", "NONE"));
+    assertEquals(1, many.get(0).get().generation());
+    assertEquals(Reason.DENIED, ((RefusedException) many.get(1).error().orElseThrow()).reason());
+    assertEquals(List.of("A", "B"), client.list().stream().map(Metadata::name).toList());
+    assertEquals(1, client.report(secret, Outcome.refused("é".repeat(300))));
+  }
+
+  @Test
+  void eachFailureHasItsOwnException() throws Exception {
+    RefusedException refused = assertThrows(RefusedException.class, () -> client.get("NONE"));
+    assertEquals(Reason.DENIED, refused.reason());
+    assertEquals(Duration.ofSeconds(2), refused.retryAfter().orElseThrow());
+    assertFalse(refused.isTransient());
+    Client hasty = client.withDeadline(Duration.ofMillis(50));
+    assertTrue(assertThrows(DeadlineException.class, () -> hasty.get("SLOW")).isTransient());
+    Path none = Files.createDirectory(directory.resolve("none"));
+    try (Client without = Client.builder().address(broker.address()).certDir(none).build()) {
+      assertThrows(TlsException.class, () -> without.get("DB"));
+    }
+    Thread.currentThread().interrupt();
+    assertThrows(CancellationException.class, () -> client.get("SLOW"));
+    assertTrue(Thread.interrupted());
+    broker.stop();
+    assertThrows(UnreachableException.class, () -> client.get("DB"));
+    broker.start();
+    assertEquals(1, client.get("DB").generation());
+  }
+
+  @Test
+  void certificatesOfAnotherAuthorityAreRefusedByEitherSide() throws IOException {
+    Path wrong = Files.createDirectory(directory.resolve("wrong"));
+    new TestAuthority().issue(wrong, "stranger");
+    try (Client stranger = Client.builder().address(broker.address()).certDir(wrong).build()) {
+      assertThrows(TlsException.class, () -> stranger.get("DB"));
+    }
+    Files.copy(broker.certDir.resolve("ca.pem"), wrong.resolve("ca.pem"), StandardCopyOption.REPLACE_EXISTING);
+    try (Client stranger = Client.builder().address(broker.address()).certDir(wrong).build()) {
+      assertThrows(TlsException.class, () -> stranger.get("DB"));
+    }
+  }
+
+  @Test
+  void changedCertificatesAreReadAtTheNextConnection() throws IOException {
+    client.get("DB");
+    broker.authority.issue(broker.certDir, "renewed");
+    broker.stop();
+    broker.start();
+    client.get("DB");
+    assertEquals(Set.of("CN=client", "CN=renewed"), broker.peers);
+  }
+
+  @Test
+  void aWatchResumesAndTellsEachVersionOnce() throws IOException {
+    List<String> told = new ArrayList<>();
+    try (Watch watch = client.watch("DB")) {
+      for (long generation = 0; generation < 3; ) {
+        Event event = watch.next();
+        generation = event.secret().orElseThrow().generation();
+        told.add(event.type() + " " + generation);
+        if (generation == 1) {
+          broker.set("DB", 2, Map.of());
+        } else if (generation == 2) {
+          broker.stop();
+          broker.set("DB", 3, Map.of());
+          broker.start();
+        }
+      }
+    }
+    assertEquals(List.of("CURRENT 1", "ROTATED 2", "ROTATED 3"), told);
+    assertEquals(2, broker.watches.get(broker.watches.size() - 1).getSeenGenerationsOrThrow("DB"));
+  }
+
+  @Test
+  void aWatchThatIsDeniedSaysSoAndOneThatIsClosedEnds() {
+    try (Watch watch = client.watch("NONE")) {
+      assertEquals(Reason.DENIED, assertThrows(RefusedException.class, watch::hasNext).reason());
+    }
+    Watch watch = client.watch("DB");
+    watch.next();
+    CompletableFuture.runAsync(watch::close);
+    assertFalse(watch.hasNext());
+  }
+
+  @Test
+  void aLiveHandleFollowsReportsAndForgets() throws Exception {
+    Live live = client.live("DB");
+    broker.awaitReport(1, APPLIED);
+    BlockingQueue<Long> changed = new LinkedBlockingQueue<>();
+    live.onChange(secret -> changed.add(secret.generation()));
+    broker.set("DB", 2, Map.of("password", "hunter2"));
+    assertEquals(2, changed.take());
+    assertEquals("hunter2", live.current().text("password").orElseThrow());
+    assertEquals("hunter1", live.previous().orElseThrow().text("password").orElseThrow());
+    broker.awaitReport(2, APPLIED);
+    Live same = client.live("DB");
+    live.close();
+    assertEquals("hunter2", same.current().text("password").orElseThrow());
+    same.close();
+    assertTrue(same.current().text("password").isEmpty());
+  }
+
+  @Test
+  void aHookThatHasNotTakenOverHoldsTheReportBack() throws Exception {
+    try (Live live = client.live("DB")) {
+      broker.awaitReport(1, APPLIED);
+      CompletableFuture<Void> taken = new CompletableFuture<>();
+      live.onChangeAsync(secret -> secret.generation() == 2 ? taken : CompletableFuture.completedFuture(null));
+      broker.set("DB", 2, Map.of());
+      assertTrue(live.awaitAfter(1, Duration.ofSeconds(10)));
+      broker.set("DB", 3, Map.of());
+      broker.awaitReport(3, APPLIED);
+      taken.complete(null);
+      broker.set("DB", 4, Map.of());
+      broker.awaitReport(4, APPLIED);
+      assertTrue(broker.reports().stream().noneMatch(report -> report.getGeneration() == 2));
+    }
+  }
+
+  @Test
+  void aRevokedValueIsToldOfUntilThereIsAnother() {
+    try (Live live = client.live("DB")) {
+      broker.revoke("DB");
+      while (live.standing().isEmpty()) {
+        Thread.onSpinWait();
+      }
+      assertEquals(Reason.REVOKED, ((RefusedException) live.standing().get()).reason());
+      broker.set("DB", 2, Map.of());
+      assertTrue(live.awaitAfter(1, Duration.ofSeconds(10)));
+      assertTrue(live.standing().isEmpty());
+    }
+  }
+
+  @Test
+  void aLiveHandleWithoutAValueSaysWhy() {
+    assertEquals(Reason.DENIED, assertThrows(RefusedException.class, () -> client.live("NONE")).reason());
+    broker.stop();
+    Client hasty = client.withDeadline(Duration.ofMillis(300));
+    assertTrue(assertThrows(SecretBrokerException.class, () -> hasty.live("DB")).isTransient());
+  }
+
+  @Test
+  void noWayOfPrintingShowsAValue() {
+    broker.set("DB", 2, Map.of("password", "hunter2"));
+    try (Live live = client.live("DB")) {
+      Secret secret = live.current();
+      String text = List.of(secret, live, secret.previous().orElseThrow(), List.of(secret), Map.of("s", secret))
+          .toString() + String.format("%s %s", secret, live) + secret.freshness()
+          + new Event(Event.Type.CURRENT, "DB", live.previous().map(p -> secret), null, null);
+      assertTrue(text.contains("password") && !text.contains("hunter"), text);
+    }
+  }
+
+  @Test
+  void aClosedSecretHasNoValues() {
+    Secret secret = client.get("DB");
+    secret.close();
+    assertTrue(secret.field("password").isEmpty() && secret.text("password").isEmpty());
+  }
+
+  @Test
+  void tokensOutliveARotation() throws Exception {
+    String one = "1".repeat(32);
+    String two = "2".repeat(32);
+    String three = "3".repeat(32);
+    broker.set("JWT", 1, Map.of("value", one, "next", two));
+    try (Live live = client.live("JWT")) {
+      Tokens tokens = new Tokens(live);
+      JWTClaimsSet claims = new JWTClaimsSet.Builder().subject("me").build();
+      assertEquals(signed(one), tokens.sign(claims));
+      broker.set("JWT", 2, Map.of("value", two, "next", three));
+      assertTrue(live.awaitAfter(1, Duration.ofSeconds(10)));
+      for (String key : List.of(one, two, three)) {
+        assertEquals("me", tokens.verify(signed(key)).getSubject());
+      }
+      assertThrows(BadJWTException.class, () -> tokens.verify(signed("4".repeat(32))));
+      assertInstanceOf(BadJWTException.class, assertThrows(Exception.class, () -> tokens.verify("nonsense")));
+    }
+  }
+
+  private static String signed(String key) throws Exception {
+    SignedJWT token = new SignedJWT(new JWSHeader(JWSAlgorithm.HS256), new JWTClaimsSet.Builder().subject("me").build());
+    token.sign(new MACSigner(key));
+    return token.serialize();
+  }
+}

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Everything that has to hold for the Java client. Where RIG_CONTROL names a rig, its tests run too.
+set -eu
+cd "$(dirname "$0")"
+excluded=rig
+[ -z "${RIG_CONTROL:-}" ] || excluded=
+echo "== lint, tests, jars"
+mvn -B -ntp package "-DexcludedGroups=$excluded" ${TESTS:+"-Dtest=$TESTS"}
+for jar in client-0.1.0.jar client-0.1.0-sources.jar client-0.1.0-javadoc.jar; do
+    [ -s "target/$jar" ] || { echo "target/$jar is missing"; exit 1; }
+done
+echo "== benchmark"
+BENCHTIME_MS=200 ./benchmark.sh
+echo "== all passed"
