@@ -14,6 +14,11 @@ export default tseslint.config(
   },
   {
     files: ["tests/**"],
-    rules: { "@typescript-eslint/no-non-null-assertion": "off", "@typescript-eslint/no-floating-promises": "off" },
+    rules: {
+      "@typescript-eslint/no-base-to-string": "off",
+      "@typescript-eslint/no-floating-promises": "off",
+      "@typescript-eslint/no-non-null-assertion": "off",
+      "@typescript-eslint/no-unsafe-enum-assignment": "off",
+    },
   },
 );

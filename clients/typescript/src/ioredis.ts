@@ -18,9 +18,13 @@ export class BrokerRedis extends Redis {
   /** The generation that the open connection is logged in with. */
   #generation: number;
 
-  constructor(live: Live, options: Omit<RedisOptions, "username" | "password"> = {}, fields: LoginFields = {}) {
+  constructor(
+    live: Live,
+    options: Omit<RedisOptions, "username" | "password" | "replyMapping"> = {},
+    fields: LoginFields = {},
+  ) {
     const { user, password } = loginOf(live.current, fields);
-    super({ ...options, username: user, password } as RedisOptions);
+    super({ ...options, username: user, password });
     this.#live = live;
     this.#fields = fields;
     this.#generation = live.generation;

@@ -70,13 +70,13 @@ export class Watch implements AsyncIterableIterator<Event> {
     this.close();
   }
 
-  /** Whether `close` was called; a getter, since that happens while others wait. */
-  get #closed(): boolean {
+  /** Whether `close` was called, which happens while others wait. */
+  #isClosed(): boolean {
     return this.#closing.signal.aborted;
   }
 
   async *#run(): AsyncGenerator<Event, undefined> {
-    while (!this.#closed) {
+    while (!this.#isClosed()) {
       const lease = this.#connection.lease();
       let error: SecretBrokerError | undefined;
       try {
@@ -86,7 +86,7 @@ export class Watch implements AsyncIterableIterator<Event> {
           yield* this.#ledger.take(message);
         }
       } catch (status) {
-        error = this.#closed ? undefined : await this.#connection.explain(status, lease);
+        error = this.#isClosed() ? undefined : await this.#connection.explain(status, lease);
       } finally {
         this.#end();
         this.#connection.release(lease, error);
