@@ -24,7 +24,7 @@ export class BrokerPool extends pg.Pool {
     class Authenticated extends pg.Client {
       constructor(options?: pg.ClientConfig) {
         const secret = live.current;
-        super({ ...options, ...loginOf(secret, fields) });
+        super(authenticated(options, loginOf(secret, fields)));
         generations.set(this, secret.generation);
         this.once("end", () => generations.delete(this));
       }
@@ -111,4 +111,15 @@ export class BrokerPool extends pg.Pool {
   #isOutdated(client: object): boolean {
     return (this.#generations.get(client) ?? this.#live.generation) !== this.#live.generation;
   }
+}
+
+/** A connection string has the last word in pg, so the login has to stand in it. */
+function authenticated(options: pg.ClientConfig = {}, login: { user: string; password: string }): pg.ClientConfig {
+  if (options.connectionString === undefined) {
+    return { ...options, ...login };
+  }
+  const url = new URL(options.connectionString);
+  url.username = encodeURIComponent(login.user);
+  url.password = encodeURIComponent(login.password);
+  return { ...options, connectionString: url.href };
 }

@@ -24,8 +24,9 @@ async function until(changes: Queue<Secret>, generation: number): Promise<void> 
 test("a service starts and its credential logs in", async (t) => {
   for (const client of [connected(t), connected(t, { address: rig.socket })]) {
     const secret = await client.get("DB");
+    const { hostname, port, pathname } = new URL(rig.pg);
     const login = { user: secret.text("username"), password: secret.text("password") };
-    const connection = new pg.Client({ connectionString: rig.pg, ...login });
+    const connection = new pg.Client({ host: hostname, port: Number(port), database: pathname.slice(1), ...login });
     await connection.connect();
     const { rows } = await connection.query<{ current_user: string }>("SELECT current_user");
     assert.equal(rows[0]?.current_user, login.user);
