@@ -1,0 +1,58 @@
+/**
+ * Tokens that are signed with the current version of a secret, and verified with its neighbours as well.
+ *
+ * The secret has the field `value`, which signs, and optionally `next`, which will sign after the next rotation. A
+ * token is accepted if `value`, the previous version's `value` while it overlaps, or `next` signed it: no rotation logs
+ * anybody out, and no order of rollout matters.
+ */
+
+import { type JWTPayload, type JWTVerifyOptions, SignJWT, errors, jwtVerify } from "jose";
+
+import { ConfigurationError } from "./errors.js";
+import type { Live } from "./live.js";
+
+const ALGORITHM = "HS256";
+const SMALLEST_KEY = 32;
+
+/** Signs and verifies HS256 tokens with the keys of a handle, without a call. */
+export class Jwt {
+  readonly #live: Live;
+
+  constructor(live: Live) {
+    this.#live = live;
+  }
+
+  /** Signs the claims with the current key; `lifetimeSecs` sets `iat` and `exp`. */
+  async sign(claims: JWTPayload, options: { lifetimeSecs?: number } = {}): Promise<string> {
+    const key = this.#live.current.field("value");
+    if (key === undefined || key.length < SMALLEST_KEY) {
+      throw new ConfigurationError(`${this.#live.name} has no field \`value\` of at least ${SMALLEST_KEY} bytes`);
+    }
+    const token = new SignJWT(claims).setProtectedHeader({ alg: ALGORITHM, typ: "JWT" });
+    if (options.lifetimeSecs !== undefined) {
+      const now = Math.floor(Date.now() / 1000);
+      token.setIssuedAt(now).setExpirationTime(now + options.lifetimeSecs);
+    }
+    return token.sign(key);
+  }
+
+  /** The claims of a token; throws jose's `JOSEError` when its signature, time, audience or issuer is wrong. */
+  async verify(token: string, options: JWTVerifyOptions = {}): Promise<JWTPayload> {
+    const { current, previous } = this.#live;
+    let refused: unknown = new errors.JWSSignatureVerificationFailed();
+    for (const key of [current.field("value"), previous?.field("value"), current.field("next")]) {
+      if (key === undefined) {
+        continue;
+      }
+      try {
+        return (await jwtVerify(token, key, { ...options, algorithms: [ALGORITHM] })).payload;
+      } catch (error) {
+        if (!(error instanceof errors.JWSSignatureVerificationFailed)) {
+          throw error;
+        }
+        refused = error;
+      }
+    }
+    throw refused;
+  }
+}
