@@ -15,15 +15,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod common;
-mod postgres;
-mod redis;
-mod vault_database;
 mod around;
 mod aws_iam;
 mod aws_kms;
 mod cloud;
+mod common;
 mod datadog;
 mod exec;
 mod manual;
+mod postgres;
 mod probes;
+mod redis;
+mod vault_database;

@@ -79,6 +79,7 @@ impl<'a> Record<'a> {
             about: Some(&self.about),
             why: Some(&self.why),
             outcome,
+            monitored: false,
         };
         let audit = &self.operator.audit;
         let written = audit.record(&access).and_then(|position| audit.settle(position));
