@@ -46,7 +46,7 @@ mod tests {
         let [a, b] = ["A", "B"].map(|name| name.parse::<SecretName>().unwrap());
         let monitoring = Monitoring::default();
         assert!(!monitoring.covers("A", || unreachable!("nothing is watched")));
-        monitoring.set(&[a.clone()], Some(at(10)), at(0));
+        monitoring.set(std::slice::from_ref(&a), Some(at(10)), at(0));
         monitoring.set(&[b], Some(at(20)), at(0));
         assert!(monitoring.covers("A", || at(9)) && !monitoring.covers("A", || at(10)));
         monitoring.set(&[a], None, at(5));

@@ -31,7 +31,7 @@ impl FeedMetrics {
         let name = "operator_last_message_timestamp";
         r.register_with_unit(name, help, Unit::Seconds, last.clone());
         Self {
-            connected: gauge(r, "operator_connected", "1 while the operator's stream is open"),
+            connected: gauge(r, "operator_connected", "Whether the operator's stream is open"),
             announcements: counter(r, "operator_messages", "Rotations that the operator told of"),
             last,
             reports: family(r, "adoption_reports", "Reports to the operator, by outcome"),

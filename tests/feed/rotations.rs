@@ -77,8 +77,7 @@ async fn without_the_operator_a_sidecar_is_ready_and_finds_a_promotion_by_pollin
         rig.promote(number).await;
         arrives(&mut watch, &number.to_string(), SECOND * 2 + SECOND).await;
     }
-    let metrics = metrics(&sidecar).await;
-    assert!(metrics.contains("secret_broker_operator_connected 0"), "{metrics}");
+    assert!(!is_connected(&sidecar).await);
     assert_eq!(sidecar.log().matches("the operator can't be heard").count(), 1, "told once");
 }
 
@@ -91,12 +90,13 @@ async fn what_was_missed_while_the_stream_was_down_is_found_when_it_opens_again(
     rig.operator.watched(1).await;
     rig.operator.reported("the first version", |r| r.version == "1").await;
     rig.operator.stop().await;
+    until("the sidecar knows", async || (!is_connected(&sidecar).await).then_some(())).await;
     rig.promote(2).await;
     rig.operator.heard().reports.clear();
     rig.operator.restart().await;
     arrives(&mut watch, "2", START).await;
     rig.operator.reported("what is served is told again", |r| r.version == "2").await;
-    assert!(metrics(&sidecar).await.contains("secret_broker_operator_connected 1"));
+    assert!(is_connected(&sidecar).await);
 }
 
 #[tokio::test]
@@ -158,6 +158,13 @@ async fn another_catalogue_is_told_to_the_operator() {
     rig.operator.watched(2).await;
     let paths = rig.operator.heard().watches[1].paths.clone();
     assert_eq!(paths, [PATH, "secret/data/shop/other"]);
+}
+
+/// Whether the sidecar says that the operator's stream is open.
+async fn is_connected(sidecar: &crate::support::broker::Broker) -> bool {
+    let page = metrics(sidecar).await;
+    let line = page.lines().find(|line| line.starts_with("secret_broker_operator_connected "));
+    line.expect("the metric") == "secret_broker_operator_connected 1"
 }
 
 /// The page of metrics, over the socket.
