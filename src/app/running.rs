@@ -102,6 +102,17 @@ struct Conditions {
     startup: watch::Receiver<bool>,
 }
 
+impl Conditions {
+    fn of(readiness: &Readiness, startup: watch::Receiver<bool>) -> Self {
+        Self {
+            audit: readiness.condition("the audit log can't be written"),
+            certificate: readiness.condition("the server's certificate has ended"),
+            secrets: readiness.condition("a secret has ended and no other could be fetched"),
+            startup,
+        }
+    }
+}
+
 impl Running {
     /// Builds everything that a configuration describes, and serves.
     ///
@@ -118,7 +129,6 @@ impl Running {
         let Config { server, tls, vault, secrets, policy, audit, telemetry, .. } = config;
         let (readiness, starting) = Readiness::starting();
         let mut tasks = JoinSet::new();
-
         let revoke_on_exit = vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
         let vault = connect(vault, &around, 0)?;
         import_session(vault.as_ref(), left.session.as_ref());
@@ -154,12 +164,7 @@ impl Running {
         tasks.spawn(tell_health(readiness.clone(), health));
         let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched).await;
         drop(starting);
-        let conditions = Conditions {
-            audit: readiness.condition("the audit log can't be written"),
-            certificate: readiness.condition("the server's certificate has ended"),
-            secrets: readiness.condition("a secret has ended and no other could be fetched"),
-            startup,
-        };
+        let conditions = Conditions::of(&readiness, startup);
         tracing::info!(address = doors.address().map(tracing::field::display), "serving");
         Ok(Self {
             broker,

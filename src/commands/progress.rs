@@ -159,7 +159,7 @@ impl Desk {
             if let (false, Some(trouble)) =
                 (matches!(rotation.standing, Standing::Parked(_)), &rotation.trouble)
             {
-                line.push_str(&format!(" ({trouble})"));
+                line = format!("{line} ({trouble})");
             }
             console.write(format!("{line}\n").as_bytes())?;
             return Ok(code);

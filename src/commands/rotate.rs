@@ -48,7 +48,7 @@ pub(super) async fn rotate(
         let text: String = if desk.json {
             serde_json::json!({ "secret": secret, "steps": steps }).to_string() + "\n"
         } else {
-            steps.iter().map(|step| format!("  {step}\n")).collect()
+            steps.iter().fold(String::new(), |text, step| text + &format!("  {step}\n"))
         };
         console.write(text.as_bytes())?;
         return Ok(failure::OK);

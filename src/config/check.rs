@@ -35,7 +35,7 @@ pub(super) fn check(
     origin: &str,
     env: Environment<'_>,
 ) -> Result<Checked, Mistakes> {
-    let (config, warnings) = checked(read, origin, env, |check, file| check.file(file))?;
+    let (config, warnings) = checked(read, origin, env, Check::file)?;
     Ok(Checked { config, warnings })
 }
 

@@ -65,8 +65,8 @@ pub(super) fn name(now: Timestamp) -> RotationId {
     let mut random = [0_u8; 4];
     // Without randomness the time still tells names apart, but for those of one second.
     let _ = rand::fill(&mut random);
-    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    RotationId(format!("{}-{random}", now.strftime("%Y%m%dT%H%M%SZ")))
+    let random = u32::from_be_bytes(random);
+    RotationId(format!("{}-{random:08x}", now.strftime("%Y%m%dT%H%M%SZ")))
 }
 
 async fn people(path: &Path, command: Command, json: bool) -> ExitCode {

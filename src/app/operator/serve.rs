@@ -17,7 +17,10 @@ use crate::{
         stopped,
     },
     audit::AuditLog,
-    config::{self, operator::OperatorConfig},
+    config::{
+        self,
+        operator::{BreakGlassTerms, OperatorConfig},
+    },
     domain::policy::Policy,
     rotation::{
         ports::{BreakGlass, Leadership, Readers},
@@ -40,7 +43,7 @@ struct Edge {
     server: config::Server,
     tls: Option<config::Tls>,
     policy: Policy,
-    glass: Option<Option<String>>,
+    glass: Option<BreakGlassTerms>,
     audit: Arc<AuditLog>,
 }
 
@@ -117,7 +120,7 @@ async fn open(
     tasks: &mut JoinSet<()>,
 ) -> Result<Doors, StartError> {
     let vault = &composed.vault;
-    let glass = edge.glass.map(|role| vault.store.break_glass(role.as_deref()));
+    let glass = edge.glass.map(|terms| vault.store.break_glass(terms.token_role.as_deref()));
     let operator = Operator::new(Parts {
         engine: Arc::clone(&composed.engine),
         sidecars,

@@ -1,7 +1,7 @@
 //! [`raw::File`] → [`OperatorConfig`]: what one key's type can't say, and what keys say about each
 //! other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{
     SignedDuration,
@@ -10,7 +10,7 @@ use jiff::{
 };
 
 use super::{
-    KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
+    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets, validators,
 };
@@ -61,7 +61,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         checks: checks?,
         alerts: alerts?,
         policy,
-        break_glass: file.break_glass.map(|glass| glass.token_role),
+        break_glass: file.break_glass.map(|glass| BreakGlassTerms { token_role: glass.token_role }),
         records: records?,
         audit: audit?,
         telemetry: telemetry?,
@@ -163,6 +163,14 @@ fn one(
     };
     let terms = terms(check, key, defaults, &secret);
     let target = targets::check(check, &key.name("rotate"), secret.rotate);
+    if let (Some(targets::Target::Jwt(jwt)), Some(terms)) = (&target, &terms) {
+        let own = key.name("overlap");
+        let given =
+            if secret.overlap.is_some() { own } else { Key::of("defaults").name("overlap") };
+        let tier = key.name("tier");
+        let interval = every.and_then(shortest).map(|interval| (&tier, interval));
+        targets::jwt::fits(check, jwt, (&given, terms.overlap), interval);
+    }
     let validators = each(check, &key.name("validate"), secret.validate, validators::check);
     let checks = each(check, &key.name("check"), secret.check, checks::check);
     Some(Rotated {
@@ -176,6 +184,16 @@ fn one(
         validators: validators?,
         checks: checks?,
     })
+}
+
+/// The shortest time between two rotations.
+fn shortest(every: Every) -> Option<Duration> {
+    let days = match every {
+        Every::Months(months) => u64::try_from(months).ok()? * 28,
+        Every::Days(days) => u64::from(days),
+        Every::Never => return None,
+    };
+    Some(Duration::from_hours(days * 24))
 }
 
 /// Completes each entry of a list.

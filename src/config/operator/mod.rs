@@ -50,14 +50,21 @@ pub struct OperatorConfig {
     pub alerts: Vec<alerts::AlertPlace>,
     /// Who may do what over gRPC.
     pub policy: Policy,
-    /// Whether access is opened in emergencies, and the token role that makes its tokens.
-    pub break_glass: Option<Option<String>>,
+    /// How access is opened in emergencies; not at all when absent.
+    pub break_glass: Option<BreakGlassTerms>,
     /// Where records are written for people.
     pub records: Option<PathBuf>,
     /// Where calls are recorded.
     pub audit: AuditSink,
     /// Logs and health.
     pub telemetry: Telemetry,
+}
+
+/// How access is opened in emergencies.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BreakGlassTerms {
+    /// The token role of Vault that makes the tokens.
+    pub token_role: Option<String>,
 }
 
 /// A place in a key-value engine of version 2.

@@ -47,7 +47,7 @@ pub struct Raw {
     pub slack: Option<SlackRaw>,
     /// Estimates the bits of chance in a field.
     pub entropy: Option<EntropyRaw>,
-    /// Logs in to PostgreSQL and asks.
+    /// Logs in to `PostgreSQL` and asks.
     pub postgres: Option<postgres::RawUse>,
     /// Logs in to Redis and asks.
     pub redis: Option<redis::RawUse>,
@@ -206,7 +206,7 @@ pub enum Validator {
     Slack(Slack),
     /// Estimates the bits of chance in a field.
     Entropy(Entropy),
-    /// Logs in to PostgreSQL and asks.
+    /// Logs in to `PostgreSQL` and asks.
     Postgres(postgres::Use),
     /// Logs in to Redis and asks.
     Redis(redis::Use),

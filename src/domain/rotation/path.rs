@@ -55,12 +55,12 @@ fn audiences(terms: &Terms) -> impl Iterator<Item = Audience> {
 /// The steps back, from what was begun. Readers of a target that accepts both values go back
 /// before the new value dies; with a single value the target goes first.
 pub(super) fn back(begun: &[Step], overlapping: bool) -> Vec<Step> {
-    let began = |step: &Step| begun.contains(step);
+    let has = |step: &Step| begun.contains(step);
     let mut path = Vec::new();
-    if began(&Step::Generate) || begun.iter().any(|step| matches!(step, Step::Promote(_))) {
+    if has(&Step::Generate) || begun.iter().any(|step| matches!(step, Step::Promote(_))) {
         path.push(Step::Demote);
     }
-    if began(&Step::Apply) {
+    if has(&Step::Apply) {
         let at = if overlapping { path.len() } else { 0 };
         path.insert(at, Step::Undo);
     }

@@ -70,7 +70,7 @@ impl Schedule {
         let Some(window) = &self.window else { return at };
         let start = at.to_zoned(self.zone.clone());
         (-1..HORIZON_DAYS)
-            .filter_map(|day| {
+            .find_map(|day| {
                 let date = start.date().checked_add(Span::new().days(day)).ok()?;
                 let opens = (window.days.is_empty() || window.days.contains(&date.weekday()))
                     .then(|| date.to_datetime(window.from).to_zoned(self.zone.clone()).ok())??;
@@ -79,7 +79,6 @@ impl Schedule {
                 let closes = last.to_datetime(window.to).to_zoned(self.zone.clone()).ok()?;
                 (closes.timestamp() > at).then(|| opens.timestamp().max(at))
             })
-            .next()
             .unwrap_or(at)
     }
 

@@ -3,7 +3,7 @@
 //! Its digest is written down before the value is stored, so that after a crash the engine knows
 //! its own value from one that somebody else wrote, and never makes two under one number.
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use aws_lc_rs::{digest, rand};
 
@@ -38,8 +38,8 @@ impl Engine {
     ) -> Result<Result<Outcome, Failure>, DriveError> {
         let latest = match desk.while_claimed(managed.versions.latest()).await? {
             Some(Ok(latest)) => latest,
-            Some(Err(fault)) => return self.not_begun(desk, Failure::from(&fault)),
-            None => return self.not_begun(desk, late()),
+            Some(Err(fault)) => return Ok(self.not_begun(desk, Failure::from(&fault))),
+            None => return Ok(self.not_begun(desk, late())),
         };
         let Some(rotation) = &mut desk.book.open else { return Ok(Err(late())) };
         rotation.begin(latest, self.now());
@@ -129,16 +129,12 @@ impl Engine {
     }
 
     /// A failure before anything was begun is one of the step all the same.
-    fn not_begun(
-        &self,
-        desk: &mut Desk<'_>,
-        failure: Failure,
-    ) -> Result<Result<Outcome, Failure>, DriveError> {
+    fn not_begun(&self, desk: &mut Desk<'_>, failure: Failure) -> Result<Outcome, Failure> {
         if let Some(rotation) = &mut desk.book.open {
             let after = rotation.candidate.as_ref().map_or(0, |candidate| candidate.after);
             rotation.begin(after, self.now());
         }
-        Ok(Err(failure))
+        Err(failure)
     }
 }
 
@@ -192,5 +188,9 @@ fn digest_under(salt: &str, fields: &Fields) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

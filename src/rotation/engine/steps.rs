@@ -45,7 +45,9 @@ impl Engine {
         let evidence = match step {
             Step::Precheck => work.check(Phase::Before).await?,
             Step::Apply => work.apply(again).await?,
-            Step::Prove => managed.rotator.prove(&*work.new().await?).await.map_err(failure)?,
+            Step::Prove => {
+                managed.rotator.prove(&*work.candidate().await?).await.map_err(failure)?
+            }
             Step::Promote(audience) => work.promote(audience).await?,
             Step::Validate(audience) => work.validate(audience).await?,
             Step::Revoke => return work.revoke().await,
@@ -74,7 +76,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// The new value; what the target holds, where that makes and keeps it itself.
-    async fn new(&self) -> Result<Arc<Fields>, Failure> {
+    async fn candidate(&self) -> Result<Arc<Fields>, Failure> {
         if self.managed.terms.held {
             return self.managed.rotator.held().await.map(Arc::new).map_err(failure);
         }
@@ -93,7 +95,7 @@ impl Work<'_> {
             Phase::Before => (self.current().await?, self.rotation.base.current),
             Phase::After => {
                 let version = self.rotation.new_version().unwrap_or_default();
-                (Some(self.new().await?), version)
+                (Some(self.candidate().await?), version)
             }
         };
         let subject = Subject {
@@ -122,7 +124,7 @@ impl Work<'_> {
     }
 
     async fn apply(&self, again: bool) -> Result<Evidence, Failure> {
-        let (new, current) = (self.new().await?, self.current().await?);
+        let (new, current) = (self.candidate().await?, self.current().await?);
         let rotator = &self.managed.rotator;
         if again && !rotator.is_overlapping() && !self.managed.terms.held {
             // It is not known whether the target saw it; what it accepts tells.
@@ -171,7 +173,7 @@ impl Work<'_> {
     }
 
     async fn validate(&self, audience: &Audience) -> Result<Evidence, Failure> {
-        let (new, current) = (self.new().await?, self.current().await?);
+        let (new, current) = (self.candidate().await?, self.current().await?);
         let previous = current.as_deref().filter(|_| self.rotation.overlap_ends_at.is_some());
         let proof = self.managed.rotator.prove(&new).await.map_err(failure)?;
         let mut seen = vec![proof];
@@ -201,7 +203,7 @@ impl Work<'_> {
         };
         let compromised = matches!(self.rotation.kind, Kind::Emergency { .. });
         let kept = match self.rotation.new_version() {
-            Some(_) => Some(self.new().await?),
+            Some(_) => Some(self.candidate().await?),
             None => None,
         };
         let severity = Severity { part: self.rotation.revocation, compromised };
@@ -240,7 +242,7 @@ impl Work<'_> {
         if self.rotation.new_version().is_none() {
             return Ok(Outcome::Done("nothing was applied".to_owned()));
         }
-        let (new, current) = (self.new().await?, self.current().await?);
+        let (new, current) = (self.candidate().await?, self.current().await?);
         let rotator = &self.managed.rotator;
         if rotator.is_overlapping() {
             let severity = Severity { part: self.rotation.revocation, compromised: false };

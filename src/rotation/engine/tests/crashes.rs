@@ -42,7 +42,7 @@ async fn cut_each(
         world.crash.at(n);
         let mut run = Box::pin(drive(&first));
         let cut = tokio::select! {
-            _ = &mut run => false,
+            () = &mut run => false,
             () = world.crash.hit() => true,
         };
         if cut {

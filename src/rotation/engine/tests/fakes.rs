@@ -223,7 +223,7 @@ impl World {
             records: Arc::clone(self) as Arc<dyn Records>,
             clock: Arc::new(TokioClock(Instant::now(), Timestamp::UNIX_EPOCH)),
         };
-        let limits = Limits { claim: Duration::from_secs(30), step: Duration::from_secs(60) };
+        let limits = Limits { claim: Duration::from_secs(30), step: Duration::from_mins(1) };
         Engine::new([(secret(), managed)].into(), around, limits, actor.to_owned(), 7)
     }
 }
