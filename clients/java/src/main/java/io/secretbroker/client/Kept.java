@@ -19,13 +19,16 @@ final class Kept {
 
   private final boolean reports;
   private final Watch watch;
-  private final Map<Object, Hook> hooks = new ConcurrentHashMap<>();
+  private final Map<Object, Subscribed> hooks = new ConcurrentHashMap<>();
   private final ScheduledExecutorService background;
   private SecretBrokerException standing; // this and all below guarded by this
   private boolean hasValue;
   private boolean fatal;
   private boolean ended;
   private long reported;
+
+  /** A hook and the version that was current when it was set, of which it is not told. */
+  private record Subscribed(Hook hook, Secret since) {}
 
   Kept(Client client, String name, boolean reports) {
     this.client = client;
@@ -56,8 +59,8 @@ final class Kept {
     return Optional.ofNullable(standing);
   }
 
-  void subscribe(Object key, Hook hook) {
-    hooks.put(key, hook);
+  synchronized void subscribe(Object key, Hook hook) {
+    hooks.put(key, new Subscribed(hook, current));
   }
 
   void unsubscribe(Object key) {
@@ -152,7 +155,9 @@ final class Kept {
   }
 
   private void tell(Secret secret) {
-    List<CompletableFuture<?>> taken = hooks.values().stream().<CompletableFuture<?>>map(hook -> call(hook, secret)).toList();
+    List<CompletableFuture<?>> taken = hooks.values().stream()
+        .filter(subscribed -> !secret.sameVersion(subscribed.since()))
+        .<CompletableFuture<?>>map(subscribed -> call(subscribed.hook(), secret)).toList();
     if (reports) {
       CompletableFuture.allOf(taken.toArray(CompletableFuture<?>[]::new))
           .thenRun(() -> later(() -> report(secret, Duration.ofMillis(100)), Duration.ZERO));
