@@ -31,7 +31,7 @@ package() {
   # A program that uses the wheel, and nothing else of ours, passes strict type checks and runs.
   python -m venv .venv-package
   .venv-package/bin/pip install --quiet --disable-pip-version-check dist/*.whl
-  mypy --strict --python-executable .venv-package/bin/python examples/typed.py
+  mypy --strict --config-file= --python-executable .venv-package/bin/python examples/typed.py
   .venv-package/bin/python examples/typed.py
 }
 

@@ -47,7 +47,7 @@ package() {
   printf '{ "type": "module" }\n' > .pack/package.json
   (cd .pack && npm install --silent --no-audit --no-fund --prefer-offline ./*.tgz)
   cp examples/typed.ts .pack/
-  tsc --ignoreConfig --strict --module nodenext --target es2022 --lib es2023,esnext.disposable \
+  tsc --strict --module nodenext --target es2022 --lib es2023,esnext.disposable \
     --types node --typeRoots node_modules/@types .pack/typed.ts
   node .pack/typed.js
 }
