@@ -82,7 +82,7 @@ async fn a_compromise_leaves_nothing_of_the_old_value_and_an_incident_report() {
     assert_eq!(current["username"], "shop_b");
     let records = rig.directory.path().join("records/POSTGRES_PASSWORD");
     let reports = std::fs::read_dir(records).unwrap().map(|e| e.unwrap().path());
-    let report = reports.filter(|p| p.to_str().unwrap().ends_with(".md")).collect::<Vec<_>>();
+    let report = reports.filter(|p| p.extension().is_some_and(|it| it == "md")).collect::<Vec<_>>();
     let text = std::fs::read_to_string(&report[0]).unwrap();
     assert!(report[0].to_str().unwrap().contains("incident-"), "{report:?}");
     assert!(text.contains("in a log"), "{text}");

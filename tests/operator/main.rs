@@ -1,4 +1,4 @@
-//! `secret-operator` as a process, on a real Vault, PostgreSQL and Redis.
+//! `secret-operator` as a process, on a real Vault, `PostgreSQL` and Redis.
 
 #![cfg(feature = "operator")]
 #![allow(
@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "tests"
 )]
 
