@@ -70,8 +70,39 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Hand over the value that a guided rotation waits for; it is read from standard input.
     Supply(NameArgs),
-    /// Agree, as a second person, to a rotation that waits for it.
-    Approve(NameArgs),
+    /// Agree, as a second person, to a rotation or an access that waits for it.
+    Approve(ApproveArgs),
+    /// Open access to a secret for a short time, recorded and told to people; prints a token of Vault.
+    BreakGlass(BreakGlassArgs),
+}
+
+/// An approval.
+#[derive(Debug, clap::Args)]
+pub struct ApproveArgs {
+    /// The secret.
+    pub name: String,
+    /// The access; the rotation when absent.
+    #[arg(long, value_name = "ID")]
+    pub access: Option<String>,
+}
+
+/// Access in an emergency.
+#[derive(Debug, clap::Args)]
+pub struct BreakGlassArgs {
+    /// The secret.
+    pub name: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// For how long, at most 4h.
+    #[arg(long = "for", default_value = "15m", value_parser = time, value_name = "TIME")]
+    pub lasts: Duration,
+    /// Open the access of this name, which a second person agreed to.
+    #[arg(long, value_name = "ID")]
+    pub open: Option<String>,
+    /// End the access of this name now.
+    #[arg(long, value_name = "ID", conflicts_with = "open")]
+    pub end: Option<String>,
 }
 
 /// A secret.

@@ -5,6 +5,7 @@
 //! 2 usage or configuration, 3 unknown or refused, 4 not available, 7 the rotation did not succeed.
 
 pub mod args;
+mod glass;
 mod progress;
 mod rotate;
 mod tables;
@@ -22,7 +23,10 @@ use crate::{
         secret::{Fields, SecretName, SecretValue},
     },
     report::Directory,
-    rotation::engine::{DriveError, Engine, RequestError},
+    rotation::{
+        engine::{DriveError, Engine, RequestError},
+        ports::BreakGlass,
+    },
 };
 
 /// The rotation did not succeed: it went back, or is parked.
@@ -34,6 +38,8 @@ pub struct Desk {
     pub engine: Arc<Engine>,
     /// Who types.
     pub person: String,
+    /// Opens access in emergencies, if that is wanted.
+    pub glass: Option<Arc<dyn BreakGlass>>,
     /// Where documents are written, if anywhere.
     pub documents: Option<Directory>,
     /// Makes the name of a rotation.
@@ -55,7 +61,8 @@ pub async fn run(command: Command, desk: &Desk, console: &mut Console<'_>) -> u8
         Command::Outage(args) => rotate::outage(desk, &args.name, args.reason, console).await,
         Command::Validate(args) => tables::validate(desk, &args, console).await,
         Command::Supply(args) => rotate::supply(desk, args, console).await,
-        Command::Approve(args) => rotate::approve(desk, &args.name, console).await,
+        Command::Approve(args) => rotate::approve(desk, args, console).await,
+        Command::BreakGlass(args) => glass::break_glass(desk, args, console).await,
     };
     match ended {
         Ok(code) => code,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Desk,
-    args::{CompromiseArgs, NameArgs, RotateArgs, ValidateArgs},
+    args::{ApproveArgs, CompromiseArgs, NameArgs, RotateArgs, ValidateArgs},
     fields,
     progress::Patience,
     tables,
@@ -193,10 +193,14 @@ pub(super) async fn supply(
 
 pub(super) async fn approve(
     desk: &Desk,
-    name: &str,
+    args: ApproveArgs,
     console: &mut Console<'_>,
 ) -> Result<u8, Failure> {
-    let secret = desk.secret(name)?;
+    let secret = desk.secret(&args.name)?;
+    if let Some(id) = &args.access {
+        desk.engine.approve_access(&secret, id, &desk.person).await?;
+        return Ok(failure::OK);
+    }
     let rotation = desk.engine.approve(&secret, &desk.person).await?;
     desk.begins(&rotation, console)?;
     desk.follow(&secret, &rotation.id, Patience::InForce, console).await

@@ -114,6 +114,49 @@ async fn validation_uses_every_credential_and_fails_for_one_that_does_not_work()
 }
 
 #[tokio::test]
+async fn the_scripts_that_people_know_do_what_the_program_does() {
+    let rig = rig().await;
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts");
+    let rotate = format!("{scripts}/rotate-jwt-secret.sh");
+    let shown =
+        rig.succeed(&[&rotate, "--environment", "production", "--validate", "--wait"]).await;
+    assert!(shown.contains("succeeded") && shown.contains("pass"), "{shown}");
+    let validate = format!("{scripts}/validate-secrets.sh");
+    let all = rig.succeed(&[&validate, "--environment", "production"]).await;
+    assert!(all.contains("JWT_SECRET") && !all.contains("FAIL"), "{all}");
+}
+
+#[tokio::test]
+async fn access_in_an_emergency_reads_one_secret_and_can_be_ended() {
+    let rig = rig().await;
+    let opened = rig
+        .succeed(&[
+            "break-glass",
+            "API_KEY_MASTER",
+            "--reason",
+            "locked out",
+            "--for",
+            "5m",
+            "--json",
+        ])
+        .await;
+    let opened: Value = serde_json::from_str(&opened).unwrap();
+    let token = opened["token"].as_str().unwrap();
+    let read = async |path: &str| {
+        let url = format!("{}/v1/{path}", rig.vault.address());
+        let answer = reqwest::Client::new().get(url).header("X-Vault-Token", token).send().await;
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(read("secret/data/shop/api-key").await, 200);
+    assert_eq!(read("secret/data/shop/postgres").await, 403);
+    let id = opened["id"].as_str().unwrap();
+    rig.succeed(&["break-glass", "API_KEY_MASTER", "--end", id]).await;
+    assert_eq!(read("secret/data/shop/api-key").await, 403);
+    let long = rig.run(&["break-glass", "API_KEY_MASTER", "--for", "5h"]).await;
+    assert_eq!(long.code, 2, "{long:?}");
+}
+
+#[tokio::test]
 async fn mistakes_are_told_with_what_would_be_accepted() {
     let rig = rig().await;
     let unknown = rig.run(&["rotate", "NOTHING"]).await;

@@ -13,5 +13,6 @@
 mod commands;
 mod kills;
 mod rig;
+mod running;
 #[path = "../support/mod.rs"]
 mod support;

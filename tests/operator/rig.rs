@@ -18,7 +18,12 @@ path "secret/*" { capabilities = ["create", "read", "update", "delete", "patch"]
 path "database/rotate-role/*" { capabilities = ["update"] }
 path "database/static-creds/*" { capabilities = ["read"] }
 path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/create/break-glass" { capabilities = ["create", "update"] }
+path "auth/token/revoke-accessor" { capabilities = ["update"] }
+path "sys/policies/acl/break-glass-*" { capabilities = ["create", "update"] }
 "#;
+
+const OPERATOR: &str = env!("CARGO_BIN_EXE_secret-operator");
 
 pub(crate) struct Rig {
     pub vault: Vault,
@@ -48,6 +53,12 @@ impl Rig {
             .write("auth/token/create", json!({ "policies": ["operator"], "ttl": "8h" }))
             .await;
         let token = token["auth"]["client_token"].as_str().unwrap().to_owned();
+        vault
+            .write(
+                "auth/token/roles/break-glass",
+                json!({ "orphan": true, "renewable": false, "allowed_policies_glob": ["break-glass-*"], "token_no_default_policy": true }),
+            )
+            .await;
         postgres
             .execute(
                 "CREATE ROLE shop_owner NOLOGIN;\
@@ -98,9 +109,25 @@ impl Rig {
         std::fs::write(self.directory.path().join("operator.toml"), text + more).unwrap();
     }
 
+    /// Starts the operator itself, with its log in this file.
+    pub(crate) fn operate(&self, log: &str) -> Child {
+        let log = std::fs::File::create(self.directory.path().join(log)).unwrap();
+        self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
     /// Starts a command of the operator.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_secret-operator"))
+        self.command(arguments).spawn().unwrap()
+    }
+
+    /// A command of the operator, or a script that calls it.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let (program, arguments) = match arguments.split_first() {
+            Some((script, rest)) if script.ends_with(".sh") => (*script, rest),
+            _ => (OPERATOR, arguments),
+        };
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .arg("--config")
             .arg(self.directory.path().join("operator.toml"))
@@ -110,9 +137,9 @@ impl Rig {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .env("SECRET_OPERATOR", OPERATOR)
+            .kill_on_drop(true);
+        command
     }
 
     /// Runs a command of the operator to its end.
@@ -154,6 +181,9 @@ retry_max = "1s"
 
 [records]
 directory = "@DIR@/records"
+
+[break_glass]
+token_role = "break-glass"
 
 [secrets.POSTGRES_PASSWORD]
 category = "database"

@@ -28,6 +28,7 @@ use crate::{
     domain::rotation::RotationId,
     lockdown::lock_down,
     report::Directory,
+    rotation::ports::BreakGlass,
     telemetry::Logs,
     tls,
 };
@@ -70,7 +71,7 @@ pub(super) fn name(now: Timestamp) -> RotationId {
 }
 
 async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
-    let config = match load(path) {
+    let mut config = match load(path) {
         Ok(config) => config,
         Err(error) => return complain(&error, failure::USAGE),
     };
@@ -79,6 +80,7 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         return complain(&error, failure::USAGE);
     }
     let documents = config.records.clone().map(Directory::new);
+    let glass = config.break_glass.take();
     let composed = match Composed::new(config, Arc::new(compose::NoReaders)) {
         Ok(composed) => composed,
         Err(error) => return complain(&error, failure::OTHER),
@@ -87,7 +89,9 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         Ok(person) => person,
         Err(fault) => return complain(&fault, failure::UNAVAILABLE),
     };
-    let desk = Desk { engine: composed.engine, person, documents, name, json };
+    let glass = glass.map(|terms| composed.vault.store.break_glass(terms.token_role.as_deref()));
+    let glass = glass.map(|glass| Arc::new(glass) as Arc<dyn BreakGlass>);
+    let desk = Desk { engine: composed.engine, person, glass, documents, name, json };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let code = commands::run(command, &desk, &mut console).await;

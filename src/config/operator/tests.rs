@@ -79,3 +79,24 @@ fn two_secrets_never_share_a_place() {
     let told = parse(&format!("{FILE}{other}")).unwrap_err();
     assert!(told.contains("secrets.OTHER.path: the place of `JWT_SECRET`"), "{told}");
 }
+
+#[test]
+fn the_example_holds_the_whole_catalogue_and_no_mistake() {
+    let text = include_str!("../../../docs/examples/secret-operator.toml");
+    let config = parse(text).unwrap();
+    let names: Vec<_> = config.secrets.keys().map(|name| name.as_str().to_owned()).collect();
+    assert_eq!(
+        names,
+        [
+            "API_KEY_MASTER",
+            "AWS_KMS_KEY_ID",
+            "AWS_OBJECT_STORAGE",
+            "DATADOG_API_KEY",
+            "JWT_SECRET",
+            "POSTGRES_PASSWORD",
+            "POSTGRES_READ_REPLICA_PASSWORD",
+            "REDIS_PASSWORD",
+            "SLACK_WEBHOOK_URL",
+        ]
+    );
+}
