@@ -23,7 +23,7 @@ stage() {
 stubs() {
   local fresh
   fresh=$(mktemp -d)
-  buf generate --template buf.gen.yaml --output "$fresh" proto
+  buf generate --template buf.gen.yaml --output "$fresh" --path proto/secretbroker/v1/broker.proto proto
   diff -r "$fresh/src/generated" src/generated
   rm -r "$fresh"
 }

@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod application;
 mod commands;
 mod kills;
 mod rig;

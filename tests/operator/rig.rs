@@ -76,7 +76,11 @@ impl Rig {
         rig.put("shop/postgres", json!({ "username": "shop_a", "password": "first-a" })).await;
         rig.put("shop/legacy", json!({ "username": "legacy", "password": "first-legacy" })).await;
         rig.put("shop/redis", json!({ "username": "cache", "password": "first-cache" })).await;
-        rig.put("shop/api-key", json!({ "value": "sbk_first" })).await;
+        rig.put(
+            "shop/api-key",
+            json!({ "value": "sbk_0pQ7xV2mK9sT4wZ8nB3cF6hJ1lR5dG0yE7uA2iO4kPm" }),
+        )
+        .await;
         rig
     }
 
@@ -101,12 +105,12 @@ impl Rig {
 
     /// Writes the configuration for a Vault at this address, with sections of the test's own.
     pub(crate) fn configure(&self, vault: &str, more: &str) {
-        let text = CONFIG
+        let text = format!("{CONFIG}{more}")
             .replace("@VAULT@", vault)
             .replace("@DIR@", &self.directory.path().display().to_string())
             .replace("@PG_PORT@", &self.postgres.port.to_string())
             .replace("@REDIS_PORT@", &self.redis.port.to_string());
-        std::fs::write(self.directory.path().join("operator.toml"), text + more).unwrap();
+        std::fs::write(self.directory.path().join("operator.toml"), text).unwrap();
     }
 
     /// Starts the operator itself, with its log in this file.

@@ -213,7 +213,7 @@ impl Engine {
     }
 
     /// Puts a rotation that is over to the others, and says when the secret is due next.
-    fn archive(&self, desk: &mut Desk<'_>, managed: &Managed, now: Timestamp) {
+    pub(super) fn archive(&self, desk: &mut Desk<'_>, managed: &Managed, now: Timestamp) {
         let Some(rotation) = desk.book.open.take() else { return };
         if rotation.standing == Standing::Succeeded || desk.book.due.is_some_and(|due| due <= now) {
             desk.book.due = managed.schedule.next(now, self.draw());

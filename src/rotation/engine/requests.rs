@@ -73,7 +73,9 @@ impl Engine {
     /// rollback without a version to go back to.
     pub async fn open(&self, secret: &SecretName, wish: Wish) -> Result<Rotation, RequestError> {
         let managed = self.managed(secret)?;
-        if let (Kind::Routine, Some(mut open)) = (wish.kind, self.book(secret).await?.open) {
+        if let (Kind::Routine, Some(mut open)) = (wish.kind, self.book(secret).await?.open)
+            && !open.standing.is_over()
+        {
             let before = open.clone();
             open.join(wish.until.as_deref(), &managed.terms);
             if open == before {
@@ -83,6 +85,10 @@ impl Engine {
             }
         }
         let mut desk = self.claim_in_turn(secret).await?;
+        if desk.book.open.as_ref().is_some_and(|open| open.standing.is_over()) {
+            // Whoever drove it was cut off before putting it to the others.
+            self.archive(&mut desk, managed, self.now());
+        }
         let rotation = match (&mut desk.book.open, wish.kind) {
             (Some(open), Kind::Routine) => {
                 known_environment(managed, wish.until.as_deref())?;

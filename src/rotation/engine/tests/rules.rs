@@ -305,3 +305,22 @@ async fn what_somebody_else_wrote_is_not_taken_for_ours() {
     assert!(matches!(rotation.standing, Standing::Parked(_)), "{:?}", rotation.standing);
     assert_eq!(world.settled().0, "v1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_never_joins_a_rotation_that_is_over() {
+    let world = World::new(true);
+    let engine = world.engine("a", terms(true));
+    let first = engine.open(&secret(), wish(Kind::Routine)).await.unwrap();
+    settle(&engine).await;
+    // As it is written down for a moment, before it is put to the others.
+    world.with(|state| {
+        let (book, _) = state.books.get_mut(&secret()).unwrap();
+        book.open = Some(book.past.remove(0));
+    });
+    let again = Wish { id: RotationId("r2".into()), ..wish(Kind::Routine) };
+    let second = engine.open(&secret(), again).await.unwrap();
+    assert_ne!(second.id, first.id);
+    settle(&engine).await;
+    assert_eq!(world.settled().0, "v3");
+    assert_eq!(engine.book(&secret()).await.unwrap().past.len(), 2);
+}
