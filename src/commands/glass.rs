@@ -28,20 +28,15 @@ pub(super) async fn break_glass(
         let why = format!("--for: expected at most {} hours", LONGEST.as_secs() / 3600);
         return Err(Failure::new(failure::USAGE, why));
     }
-    let id = match args.open {
-        Some(id) => id,
-        None => {
-            let id = (desk.name)(desk.now()).to_string();
-            let reason = Desk::reason(args.reason);
-            let ask =
-                Ask { id: id.clone(), holder: &desk.person, reason: &reason, lasts: args.lasts };
-            let access = desk.engine.ask_access(&secret, ask).await?;
-            if access.two_persons {
-                return tell(desk, console, &id, "waits for the approval of a second person", None);
-            }
-            id
-        }
-    };
+    if let Some(id) = &args.open {
+        return open(desk, glass, &secret, id, console).await;
+    }
+    let id = (desk.name)(desk.now()).to_string();
+    let reason = Desk::reason(args.reason);
+    let ask = Ask { id: id.clone(), holder: &desk.person, reason: &reason, lasts: args.lasts };
+    if desk.engine.ask_access(&secret, ask).await?.two_persons {
+        return tell(desk, console, &id, "waits for the approval of a second person", None);
+    }
     open(desk, glass, &secret, &id, console).await
 }
 

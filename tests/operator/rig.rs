@@ -127,7 +127,7 @@ impl Rig {
     /// A command of the operator, or a script that calls it.
     fn command(&self, arguments: &[&str]) -> Command {
         let (program, arguments) = match arguments.split_first() {
-            Some((script, rest)) if script.ends_with(".sh") => (*script, rest),
+            Some((script, rest)) if script.contains("/scripts/") => (*script, rest),
             _ => (OPERATOR, arguments),
         };
         let mut command = Command::new(program);
