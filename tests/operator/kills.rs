@@ -19,7 +19,7 @@ async fn kill_everywhere(secret: &str, check: impl AsyncFn(&Rig, &str)) {
         let place = if n % 2 == 0 { Hold::Before } else { Hold::After };
         let at = format!("{secret}, {place:?} write {n}");
         proxy.hold(n, place);
-        let mut child = rig.spawn(&["rotate", secret, "--wait", "--json"]);
+        let mut child = rig.spawn_unheard(&["rotate", secret, "--wait"]);
         let cut = tokio::select! {
             () = proxy.held() => true,
             status = child.wait() => {

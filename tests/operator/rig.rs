@@ -146,6 +146,11 @@ impl Rig {
         command
     }
 
+    /// Starts a command whose output nobody reads.
+    pub(crate) fn spawn_unheard(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// Runs a command of the operator to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
         let output = self.spawn(arguments).wait_with_output().await.unwrap();

@@ -13,7 +13,7 @@ use super::{
 /// Leaves a rotation behind that was cut off in its middle.
 async fn cut_off(rig: &Rig, proxy: &Proxy) {
     proxy.hold(10, Hold::After);
-    let mut child = rig.spawn(&["rotate", "API_KEY_MASTER", "--json"]);
+    let mut child = rig.spawn_unheard(&["rotate", "API_KEY_MASTER"]);
     proxy.held().await;
     child.kill().await.unwrap();
     proxy.let_go();
