@@ -33,6 +33,7 @@ const LACKING: [&str; 4] = [
 pub(super) struct Trouble {
     word: Option<String>,
     lacks: bool,
+    no_user: bool,
     fault: Fault,
 }
 
@@ -140,7 +141,8 @@ impl Trouble {
         let word_shown = word.as_deref().unwrap_or("no answer");
         let detail = format!("{address}: {what} ({word_shown})");
         let lacks = LACKING.iter().any(|lack| said.contains(lack));
-        Self { lacks, word, fault: Fault::new(reason, detail) }
+        let no_user = said.contains("no such user");
+        Self { word, lacks, no_user, fault: Fault::new(reason, detail) }
     }
 
     fn is(&self, word: &str) -> bool {
@@ -160,6 +162,11 @@ impl Trouble {
     /// Whether the server has no place for what it should keep, or no such command.
     pub(super) fn is_lacking(&self) -> bool {
         self.lacks || self.is_denied()
+    }
+
+    /// Whether the server has no such user.
+    pub(super) fn is_no_user(&self) -> bool {
+        self.no_user
     }
 
     /// What it means for the value that the session was opened with.
@@ -182,6 +189,6 @@ impl Trouble {
 
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
-        Self { word: None, lacks: false, fault }
+        Self { word: None, lacks: false, no_user: false, fault }
     }
 }

@@ -111,6 +111,8 @@ pub(super) async fn end_sessions(session: &mut Session, name: &str) -> Result<i6
     match session.ask(&[b"CLIENT", b"KILL", b"USER", name.as_bytes()]).await {
         Ok(Value::Int(n)) => Ok(n),
         Ok(_) => Ok(0),
+        // The sessions of one that is gone ended with it.
+        Err(trouble) if trouble.is_no_user() => Ok(0),
         Err(trouble) => Err(trouble.of_operator()),
     }
 }
