@@ -23,6 +23,10 @@ path "auth/token/revoke-accessor" { capabilities = ["update"] }
 path "sys/policies/acl/break-glass-*" { capabilities = ["create", "update"] }
 "#;
 
+/// The configurations of commands and of the operator itself.
+const COMMANDS: &str = "operator.toml";
+const SERVICE: &str = "service.toml";
+
 const OPERATOR: &str = env!("CARGO_BIN_EXE_secret-operator");
 
 pub(crate) struct Rig {
@@ -103,20 +107,24 @@ impl Rig {
         answer["data"]["custom_metadata"].clone()
     }
 
-    /// Writes the configuration for a Vault at this address, with sections of the test's own.
+    /// Writes the configuration with sections of the test's own: commands reach Vault at this
+    /// address, the operator itself without a detour.
     pub(crate) fn configure(&self, vault: &str, more: &str) {
         let text = format!("{CONFIG}{more}")
-            .replace("@VAULT@", vault)
             .replace("@DIR@", &self.directory.path().display().to_string())
             .replace("@PG_PORT@", &self.postgres.port.to_string())
             .replace("@REDIS_PORT@", &self.redis.port.to_string());
-        std::fs::write(self.directory.path().join("operator.toml"), text).unwrap();
+        for (file, address) in [(COMMANDS, vault), (SERVICE, &*self.vault.address())] {
+            let text = text.replace("@VAULT@", address);
+            std::fs::write(self.directory.path().join(file), text).unwrap();
+        }
     }
 
     /// Starts the operator itself, with its log in this file.
     pub(crate) fn operate(&self, log: &str) -> Child {
         let log = std::fs::File::create(self.directory.path().join(log)).unwrap();
-        self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        let mut command = self.configured(&["run"], SERVICE);
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
     /// Starts a command of the operator.
@@ -126,6 +134,10 @@ impl Rig {
 
     /// A command of the operator, or a script that calls it.
     fn command(&self, arguments: &[&str]) -> Command {
+        self.configured(arguments, COMMANDS)
+    }
+
+    fn configured(&self, arguments: &[&str], file: &str) -> Command {
         let (program, arguments) = match arguments.split_first() {
             Some((script, rest)) if script.contains("/scripts/") => (*script, rest),
             _ => (OPERATOR, arguments),
@@ -134,7 +146,7 @@ impl Rig {
         command
             .args(arguments)
             .arg("--config")
-            .arg(self.directory.path().join("operator.toml"))
+            .arg(self.directory.path().join(file))
             .env("VAULT_TOKEN", &self.token)
             .env("PG_ROTATOR", "rotator-password")
             .env("REDIS_ADMIN", redis::PASSWORD)

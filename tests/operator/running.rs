@@ -10,7 +10,7 @@ use super::{
     support::proxy::{Hold, Proxy},
 };
 
-/// Leaves a rotation behind that was cut off in its middle.
+/// Leaves a rotation behind that was cut off in its middle; only the command uses the proxy.
 async fn cut_off(rig: &Rig, proxy: &Proxy) {
     proxy.hold(10, Hold::After);
     let mut child = rig.spawn_unheard(&["rotate", "API_KEY_MASTER"]);
