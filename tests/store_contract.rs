@@ -4,6 +4,9 @@
 
 #[path = "support/store_contract.rs"]
 mod contract;
+#[cfg(feature = "operator")]
+#[path = "support/sealed.rs"]
+mod sealed;
 
 use std::{
     collections::BTreeMap,

@@ -17,25 +17,36 @@ use secret_broker_client::{Client, Event, Outcome};
 use super::{StartError, dev_vault, running::Running, stopped};
 use crate::{
     cli::{self, Console, args::DevArgs},
-    config::{self, reload::ConfigSource},
+    config::{self, Credential, reload::ConfigSource},
+    sealing::{generate_key, replace},
+    store::sealed::SealedFile,
 };
 
 const COMMON: &str = include_str!("dev.toml");
 const MEMORY: &str = include_str!("dev-memory.toml");
 
+const OPERATOR: &str = include_str!("dev-operator.toml");
+const SEALED: &str = r#"
+[sealed]
+file = "DIRECTORY/sealed/secrets.age"
+key_file = "DIRECTORY/sealed.key"
+"#;
+
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(args: DevArgs) -> Result<(), StartError> {
     let directory = directory(args.directory)?;
-    let mut text = COMMON
-        .replace("DIRECTORY", &directory.display().to_string())
-        .replace("LISTEN", &args.listen.to_string());
-    if args.vault {
-        text.push_str(&dev_vault::prepare().await?);
+    let (sources, keeper) = if args.vault {
+        dev_vault::prepare().await?
     } else {
-        text.push_str(MEMORY);
-    }
+        sealed(&directory)?;
+        (MEMORY.to_owned(), SEALED.to_owned())
+    };
+    let place = directory.display().to_string();
+    let filled = |text: String| text.replace("DIRECTORY", &place);
+    let listen = args.listen.to_string();
     let path = directory.join("config.toml");
-    std::fs::write(&path, text)?;
+    std::fs::write(&path, filled(format!("{COMMON}{sources}")).replace("LISTEN", &listen))?;
+    std::fs::write(directory.join("operator.toml"), filled(format!("{OPERATOR}{keeper}")))?;
     let environment = Box::new(|name: &str| config::environment(name));
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;
@@ -45,6 +56,20 @@ pub(super) async fn run(args: DevArgs) -> Result<(), StartError> {
     running.serve(&mut source, stopped()?).await;
     narrator.abort();
     Ok(())
+}
+
+/// Makes the encrypted file of the secrets that can be rotated, and its key, unless they are there.
+fn sealed(directory: &Path) -> Result<(), StartError> {
+    let (key, sealed) = (directory.join("sealed.key"), directory.join("sealed"));
+    if !key.exists() {
+        replace(&key, generate_key().expose())?;
+    }
+    match DirBuilder::new().mode(0o700).create(&sealed) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let file = SealedFile::new(sealed.join("secrets.age"), Credential::File(key));
+    file.begin(&dev_vault::sealed()?).map_err(StartError::DevSealed)
 }
 
 /// A directory of this user's only.
@@ -99,7 +124,9 @@ async fn narrate(address: SocketAddr, directory: PathBuf, vault: bool) {
 
 fn introduction(address: SocketAddr, directory: &Path, vault: bool) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "secret-broker".into());
-    let program = program.display();
+    let operator = program.with_file_name("secret-operator");
+    let hint = if operator.exists() { "" } else { "\n  (first: cargo build --features operator)" };
+    let (program, operator) = (program.display(), operator.display());
     let directory = directory.display();
     let how = format!("--address https://{address} --cert-dir {directory}");
     let from = if vault { "your Vault" } else { "generated values with leases of seconds" };
@@ -115,6 +142,10 @@ fn introduction(address: SocketAddr, directory: &Path, vault: bool) -> String {
          \x20 {program} watch {how}\n\
          \n\
          The same over the Unix socket: --address unix://{directory}/broker.sock\n\
+         \n\
+         To see a rotation, step by step there and as an application meets it here:\n\
+         \x20 {operator} rotate API_KEY_MASTER --config {directory}/operator.toml{hint}\n\
+         \n\
          Each access is recorded in {directory}/audit.log\n\
          \n\
          What a watching application sees, from now on (it acknowledges each new version, and the\n\

@@ -12,9 +12,25 @@ use aws_lc_rs::rand;
 use serde_json::{Value, json};
 
 use super::StartError;
-use crate::{config, domain::secret::SecretValue};
+use crate::{
+    config,
+    domain::secret::{Fields, SecretValue},
+};
 
 const TEMPLATE: &str = include_str!("dev-vault.toml");
+const OPERATOR: &str = r#"
+[vault]
+address = "VAULT_ADDRESS"
+allow_plaintext = true
+
+[vault.auth]
+method = "token"
+TOKEN
+
+[journal]
+mount = "secret-broker-dev"
+path = "secret-operator"
+"#;
 const VALUES: &str = "secret-broker-dev";
 const LEASES: &str = "secret-broker-dev-leases";
 
@@ -39,8 +55,9 @@ const CATALOGUE: [(&str, &str, &[Field]); 7] = [
 ];
 const SLACK: &str = "https://hooks.slack.com/services/T00000000/B00000000/";
 
-/// Prepares the Vault and returns the sections of the configuration that read from it.
-pub(super) async fn prepare() -> Result<String, StartError> {
+/// Prepares the Vault and returns the sections of the configurations that read from it: the
+/// broker's and the operator's.
+pub(super) async fn prepare() -> Result<(String, String), StartError> {
     let (token, setting) = token()?;
     let address = variable("VAULT_ADDR").unwrap_or_else(|| LOCAL.to_owned());
     let vault = Preparation {
@@ -57,9 +74,7 @@ pub(super) async fn prepare() -> Result<String, StartError> {
     }
     let mut text = TEMPLATE.replace("VAULT_ADDRESS", &vault.address).replace("TOKEN", &setting);
     for (name, category, fields) in CATALOGUE {
-        let value =
-            |&(field, prefix, length): &Field| Ok((field, format!("{prefix}{}", random(length)?)));
-        let data = fields.iter().map(value).collect::<Result<BTreeMap<_, _>, StartError>>()?;
+        let data = generated(fields)?;
         vault.write(&format!("{VALUES}/data/{name}"), &json!({ "data": data })).await?;
         // Writing to a string does not fail.
         let _ = write!(
@@ -68,7 +83,25 @@ pub(super) async fn prepare() -> Result<String, StartError> {
              mount = \"{VALUES}\"\npath = \"{name}\"\n"
         );
     }
-    Ok(text)
+    let operator = OPERATOR.replace("VAULT_ADDRESS", &vault.address).replace("TOKEN", &setting);
+    Ok((text, operator))
+}
+
+/// Values for the fields of a secret of the catalogue.
+fn generated(fields: &[Field]) -> Result<BTreeMap<&'static str, String>, StartError> {
+    let value =
+        |&(field, prefix, length): &Field| Ok((field, format!("{prefix}{}", random(length)?)));
+    fields.iter().map(value).collect()
+}
+
+/// The first values of the secrets that are rotated from an encrypted file.
+pub(super) fn sealed() -> Result<BTreeMap<&'static str, Fields>, StartError> {
+    let entries = CATALOGUE.iter().filter(|(_, category, _)| *category == "application");
+    let secret = |(name, _, fields): &(&'static str, _, &[Field])| {
+        let values = generated(fields)?.into_iter();
+        Ok((*name, values.map(|(field, text)| (field.to_owned(), SecretValue::new(text))).collect()))
+    };
+    entries.map(secret).collect()
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -60,6 +60,9 @@ pub enum StartError {
     /// The Vault for `dev --vault` can't be used.
     #[error("{0}")]
     DevVault(String),
+    /// The encrypted file for `dev` can't be used.
+    #[error("{0}")]
+    DevSealed(crate::domain::fault::Fault),
     /// The operator can't be set up as configured.
     #[error("{0}")]
     Operator(crate::domain::fault::Fault),

@@ -125,8 +125,8 @@ fn origin(
         SecretOrigin::Directory { directory, fields } => {
             Arc::new(Directory::new(directory, fields, versions))
         }
-        SecretOrigin::Sealed { file, key, place } => {
-            Arc::new(SealedFile::new(file, key).origin(place, (None, None)))
+        SecretOrigin::Sealed { file, key, place, deployment } => {
+            Arc::new(SealedFile::new(file, key).origin(place, deployment))
         }
         SecretOrigin::Memory { fields, ttl, max_ttl } => {
             let terms = ttl.map(|ttl| LeaseTerms { ttl, max_ttl });

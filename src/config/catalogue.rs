@@ -44,6 +44,8 @@ pub enum SecretOrigin {
         key: Credential,
         /// The place.
         place: String,
+        /// Whom its labels have to be for.
+        deployment: Deployment,
     },
     /// Generated values with leases, for development.
     Memory {

@@ -27,6 +27,8 @@ pub(super) struct Check<'a> {
     env: Environment<'a>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Mistake>,
+    /// Whether the file may name places of a Vault.
+    pub(super) has_vault: bool,
 }
 
 /// Checks a file that was read, and completes it to a configuration.
@@ -47,7 +49,7 @@ pub(super) fn checked<'a, R, C>(
     complete: impl FnOnce(&mut Check<'a>, R) -> Option<C>,
 ) -> Result<(C, Vec<Mistake>), Mistakes> {
     let Read { file, mistakes, lines, is_whole } = read;
-    let mut check = Check { lines, env, mistakes, warnings: Vec::new() };
+    let mut check = Check { lines, env, mistakes, warnings: Vec::new(), has_vault: true };
     let config = if is_whole { complete(&mut check, file) } else { None };
     let Check { mut mistakes, warnings, .. } = check;
     match config {
@@ -137,11 +139,23 @@ impl Check<'_> {
         let Some(state) = state else { return Some(None) };
         let key = Key::of("state");
         let path = self.path(&key.name("path"), state.path, "[state]");
-        let secret = self.credential(&key, "key", (state.key_file, state.key_env), "[state]");
-        if let (Some(path), Some(Credential::File(file))) = (&path, &secret) {
-            self.apart(key.name("key_file"), file, path)?;
+        let (path, key) = self.sealed(&key, path, (state.key_file, state.key_env), "[state]")?;
+        Some(Some(StateFile { path, key }))
+    }
+
+    /// An encrypted file with the key under `key_file` or `key_env`, which does not lie beside it.
+    pub(super) fn sealed(
+        &mut self,
+        section: &Key,
+        path: Option<PathBuf>,
+        key: (Option<PathBuf>, Option<String>),
+        by: &str,
+    ) -> Option<(PathBuf, Credential)> {
+        let key = self.credential(section, "key", key, by);
+        if let (Some(path), Some(Credential::File(file))) = (&path, &key) {
+            self.apart(section.name("key_file"), file, path)?;
         }
-        Some(Some(StateFile { path: path?, key: secret? }))
+        Some((path?, key?))
     }
 
     pub(super) fn telemetry(&mut self, telemetry: raw::Telemetry) -> Option<Telemetry> {
@@ -172,6 +186,13 @@ impl Check<'_> {
             "expected a file on another volume, such as a mounted secret",
         );
         None
+    }
+
+    /// A key that is of use beside `[vault]` only.
+    pub(super) fn of_vault(&mut self, key: Key) {
+        if !self.has_vault {
+            self.wrong(key, "asks for a Vault", "leave it out, or keep the secrets in [vault]");
+        }
     }
 
     pub(super) fn wrong(

@@ -18,7 +18,8 @@ impl Deployment {
     /// Has these secrets read as this deployment is served them.
     pub(super) fn receives(&self, secrets: &mut BTreeMap<SecretName, Secret>) {
         for secret in secrets.values_mut() {
-            if let SecretOrigin::Vault(VaultPath {
+            if let SecretOrigin::Sealed { deployment, .. }
+            | SecretOrigin::Vault(VaultPath {
                 engine: VaultEngine::KvV2 { deployment, .. },
                 ..
             }) = &mut secret.origin

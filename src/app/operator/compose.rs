@@ -5,16 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::targets::{self, Around};
+use super::{
+    keeper::Keeper,
+    targets::{self, Around, Reach},
+};
 
 use crate::{
     app::{
         StartError,
         clock::SystemClock,
-        stores::{Server, Surroundings},
+        stores::Surroundings,
     },
     broker::ports::Clock,
-    config::operator::{OperatorConfig, Rotated, checks::Check},
+    config::operator::{OperatorConfig, Rotated},
     domain::{
         fault::{Fault, Reason},
         labels::Labels,
@@ -25,16 +28,16 @@ use crate::{
     rotation::{
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
-        ports::{Adoption, Journal, Readers, Records, Versions},
+        ports::{Adoption, Readers, Records, Versions},
     },
-    store::{VersionKey, vault::VaultStore},
+    store::VersionKey,
     telemetry::Metrics,
 };
 
 /// An engine and what it was built on.
 pub(super) struct Composed {
     pub(super) engine: Arc<Engine>,
-    pub(super) vault: Server,
+    pub(super) keeper: Keeper,
     pub(super) around: Surroundings,
     /// Tells this process from all others.
     pub(super) actor: String,
@@ -55,28 +58,30 @@ impl Composed {
             versions: Arc::clone(&key),
             seed,
         };
-        let server = Server::connect(config.vault, &around, 0)?;
-        let vault = &server.store;
-        let journal = &config.journal;
-        let journal: Arc<dyn Journal> = Arc::new(vault.journal(&journal.mount, &journal.path));
+        let keeper = Keeper::new(config.keeper, &around)?;
+        let journal = keeper.journal();
         let records: Arc<dyn Records> = match config.records {
             Some(directory) => Arc::new(Directory::new(directory)),
             None => Arc::new(()),
         };
         let http = Http::new().map_err(StartError::Operator)?;
-        let composer = Composer { vault: Arc::clone(vault), versions: key, http: http.clone() };
-        let checks: Vec<_> = config.checks.into_iter().map(|c| composer.check(c)).collect();
-        let mut catalogue = Catalogue::new();
-        for (name, rotated) in config.secrets {
-            let managed = composer.managed(&name, rotated, &checks)?;
-            catalogue.insert(name, managed);
-        }
+        let vault = keeper.vault().map(|server| Arc::clone(&server.store));
+        let reach = Reach { vault, versions: key, http };
+        let managed = |(name, rotated), checks: &[Around]| {
+            managed(&keeper, &reach, &name, rotated, checks).map(|managed| (name, managed))
+        };
+        let composed = config.checks.into_iter().map(|check| reach.check(check));
+        let composed = composed.collect::<Result<Vec<_>, _>>().and_then(|checks| {
+            let secrets = config.secrets.into_iter();
+            let catalogue = secrets.map(|entry| managed(entry, &checks));
+            Ok((catalogue.collect::<Result<Catalogue, _>>()?, reach.alerts(config.alerts)?))
+        });
+        let (catalogue, alerts) = composed.map_err(StartError::Operator)?;
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
-        let alerts = targets::alerts(config.alerts, vault, &http);
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
-        Ok(Self { engine: Arc::new(engine), vault: server, around, actor })
+        Ok(Self { engine: Arc::new(engine), keeper, around, actor })
     }
 }
 
@@ -85,58 +90,46 @@ pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-struct Composer {
-    vault: Arc<VaultStore>,
-    versions: Arc<VersionKey>,
-    http: Http,
-}
-
-impl Composer {
-    fn check(&self, settings: Check) -> Around {
-        targets::check(settings, &self.vault, &self.versions, &self.http)
-    }
-
-    fn managed(
-        &self,
-        name: &SecretName,
-        rotated: Rotated,
-        all: &[Around],
-    ) -> Result<Managed, StartError> {
-        let Self { vault, http, .. } = self;
-        let Rotated {
-            category,
-            tier,
-            schedule,
-            pair,
-            place,
-            mut terms,
-            target,
-            validators,
-            checks,
-        } = rotated;
-        let held = targets::held(&target);
-        let rotator = targets::rotator(name, target, vault, http).map_err(StartError::Operator)?;
-        terms.overlapping = rotator.is_overlapping();
-        terms.held = held.is_some();
-        let versions: Arc<dyn Versions> = match (place, held) {
-            (Some(place), _) => Arc::new(vault.versions(&place.mount, &place.path)),
-            (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
-        };
-        let own: Vec<_> = checks.into_iter().map(|c| self.check(c)).collect();
-        let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
-        let validators = validators.into_iter().map(|v| targets::validator(v, vault, http));
-        Ok(Managed {
-            category,
-            tier,
-            schedule,
-            pair,
-            terms,
-            versions,
-            rotator,
-            validators: validators.collect(),
-            checks,
-        })
-    }
+fn managed(
+    keeper: &Keeper,
+    reach: &Reach,
+    name: &SecretName,
+    rotated: Rotated,
+    all: &[Around],
+) -> Result<Managed, Fault> {
+    let Rotated {
+        category,
+        tier,
+        schedule,
+        pair,
+        place,
+        mut terms,
+        target,
+        validators,
+        checks,
+    } = rotated;
+    let held = targets::held(&target);
+    let rotator = reach.rotator(name, target)?;
+    terms.overlapping = rotator.is_overlapping();
+    terms.held = held.is_some();
+    let versions: Arc<dyn Versions> = match (place, held) {
+        (Some(place), _) => keeper.versions(place),
+        (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
+    };
+    let own = checks.into_iter().map(|c| reach.check(c)).collect::<Result<Vec<_>, _>>()?;
+    let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
+    let validators = validators.into_iter().map(|v| reach.validator(v));
+    Ok(Managed {
+        category,
+        tier,
+        schedule,
+        pair,
+        terms,
+        versions,
+        rotator,
+        validators: validators.collect::<Result<_, _>>()?,
+        checks,
+    })
 }
 
 /// The place of a secret whose target keeps it itself: there are no versions and no labels.

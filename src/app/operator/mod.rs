@@ -1,6 +1,7 @@
 //! The operator's composition: from its command line and configuration to an engine at work.
 
 mod compose;
+mod keeper;
 mod person;
 mod serve;
 mod targets;
@@ -23,12 +24,11 @@ use crate::{
     commands::{self, Args, Command, Desk, args::Action},
     config::{
         self,
-        operator::{OperatorConfig, raw},
+        operator::{Keeper, OperatorConfig, raw},
     },
     domain::rotation::RotationId,
     lockdown::lock_down,
     report::Directory,
-    rotation::ports::BreakGlass,
     telemetry::Logs,
     tls,
 };
@@ -85,12 +85,11 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         Ok(composed) => composed,
         Err(error) => return complain(&error, failure::OTHER),
     };
-    let person = match person::of(&composed.vault.store).await {
+    let person = match composed.keeper.person().await {
         Ok(person) => person,
         Err(fault) => return complain(&fault, failure::UNAVAILABLE),
     };
-    let glass = glass.map(|terms| composed.vault.store.break_glass(terms.token_role.as_deref()));
-    let glass = glass.map(|glass| Arc::new(glass) as Arc<dyn BreakGlass>);
+    let glass = glass.and_then(|terms| composed.keeper.break_glass(&terms));
     let desk = Desk { engine: composed.engine, person, glass, documents, name, json };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
@@ -114,15 +113,19 @@ fn load(path: &Path) -> Result<OperatorConfig, StartError> {
 fn check(path: &Path) -> ExitCode {
     match load(path) {
         Ok(config) => {
-            let said = writeln!(
-                io::stdout(),
-                "{}: {} secrets; Vault at {}; journal at {}/{}",
-                path.display(),
-                config.secrets.len(),
-                config.vault.address,
-                config.journal.mount,
-                config.journal.path
-            );
+            let (file, secrets) = (path.display(), config.secrets.len());
+            let said = match config.keeper {
+                Keeper::Vault { vault, journal } => writeln!(
+                    io::stdout(),
+                    "{file}: {secrets} secrets; Vault at {}; journal at {}/{}",
+                    vault.address,
+                    journal.mount,
+                    journal.path
+                ),
+                Keeper::Sealed { file: kept, .. } => {
+                    writeln!(io::stdout(), "{file}: {secrets} secrets in {}", kept.display())
+                }
+            };
             if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => complain(&error, failure::USAGE),

@@ -23,7 +23,7 @@ use crate::{
     },
     domain::policy::Policy,
     rotation::{
-        ports::{BreakGlass, Leadership, Readers},
+        ports::Readers,
         service::{Service, TENURE, Waker},
     },
     server::{
@@ -68,13 +68,13 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         glass: config.break_glass.take(),
         audit: Arc::clone(&audit),
     });
-    let journal = config.journal.clone();
     let composed = Composed::new(config, Arc::clone(&sidecars) as Arc<dyn Readers>)?;
     panics::install_hook(Arc::clone(&composed.around.metrics));
-    let vault = Arc::clone(&composed.vault.store);
-    tasks.spawn(async move { vault.run().await });
-    let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let lock: Arc<dyn Leadership> = Arc::new(lock);
+    if let Some(server) = composed.keeper.vault() {
+        let vault = Arc::clone(&server.store);
+        tasks.spawn(async move { vault.run().await });
+    }
+    let lock = composed.keeper.leadership(composed.actor.clone());
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {
@@ -119,12 +119,11 @@ async fn open(
     stop: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Doors, StartError> {
-    let vault = &composed.vault;
-    let glass = edge.glass.map(|terms| vault.store.break_glass(terms.token_role.as_deref()));
+    let glass = edge.glass.and_then(|terms| composed.keeper.break_glass(&terms));
     let operator = Operator::new(Parts {
         engine: Arc::clone(&composed.engine),
         sidecars,
-        glass: glass.map(|glass| Arc::new(glass) as Arc<dyn BreakGlass>),
+        glass,
         policy: edge.policy,
         audit: edge.audit,
         waker: Arc::clone(waker),
@@ -145,7 +144,7 @@ async fn open(
     });
     let observer = Arc::clone(&composed.around.metrics) as _;
     let services = Services::new(operator, health, edge.server.reflection, pages, observer)?;
-    Doors::open(edge.server, edge.tls, services, Some(vault), &composed.around, tasks).await
+    Doors::open(edge.server, edge.tls, services, composed.keeper.vault(), &composed.around, tasks).await
 }
 
 /// Looks at what nobody tells of.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     alert::{Alertmanager, All, Slack},
@@ -17,6 +18,7 @@ use crate::{
     },
     domain::{
         fault::{Fault, Reason},
+        life::Lifetime,
         secret::{Fields, SecretName, SecretValue},
     },
     rotation::{
@@ -42,108 +44,157 @@ pub(super) fn held(target: &Target) -> Option<String> {
     })
 }
 
-pub(super) fn rotator(
-    name: &SecretName,
-    target: Target,
-    vault: &Arc<VaultStore>,
-    http: &Http,
-) -> Result<Arc<dyn Rotator>, Fault> {
-    Ok(match target {
-        Target::Postgres(mut settings) => {
-            let login = login(take(&mut settings.login), vault);
-            Arc::new(PostgresRotator::new(settings, login))
-        }
-        Target::Redis(mut settings) => {
-            let login = settings.login.take().map(|source| login(source, vault));
-            Arc::new(RedisRotator::new(settings, login))
-        }
-        Target::VaultDatabase(settings) => {
-            let vault: Arc<dyn VaultApi> = Arc::<VaultStore>::clone(vault);
-            Arc::new(VaultDatabaseRotator::new(settings, vault))
-        }
-        Target::Jwt(settings) => Arc::new(rotators::jwt::Jwt::new(settings)),
-        Target::ApiKey(settings) => Arc::new(rotators::api_key::ApiKey::new(settings)),
-        Target::AwsIam(mut settings) => {
-            let login = login(take(&mut settings.login), vault);
-            Arc::new(rotators::aws_iam::AwsIam::new(settings, login))
-        }
-        Target::AwsKms(mut settings) => {
-            let login = login(take(&mut settings.login), vault);
-            Arc::new(rotators::aws_kms::AwsKms::new(settings, login))
-        }
-        Target::Datadog(mut settings) => {
-            let login = login(take(&mut settings.login), vault);
-            Arc::new(rotators::datadog::Datadog::new(settings, http.clone(), login))
-        }
-        Target::Manual(mut settings) => {
-            let probe = settings.probe.take().map(|probe| validator(probe, vault, http));
-            Arc::new(rotators::manual::Manual::new(settings, probe)?)
-        }
-        Target::Exec(mut settings) => {
-            let login = settings.login.take().map(|source| login(source, vault));
-            let variable = |name: &str| config::environment(name);
-            Arc::new(rotators::exec::Exec::new(settings, name.clone(), login, variable))
-        }
-    })
+/// What settings lead to.
+pub(super) struct Reach {
+    /// None where the secrets lie in an encrypted file.
+    pub(super) vault: Option<Arc<VaultStore>>,
+    pub(super) versions: Arc<VersionKey>,
+    pub(super) http: Http,
 }
 
-pub(super) fn validator(
-    settings: operator::Validator,
-    vault: &Arc<VaultStore>,
-    http: &Http,
-) -> Arc<dyn Validator> {
-    use operator::Validator as Kind;
-    match settings {
-        Kind::Jwt(algorithm) => Arc::new(validators::jwt::Jwt::new(algorithm)),
-        Kind::Aws(settings) => Arc::new(validators::aws::Aws::new(settings)),
-        Kind::Kms(mut settings) => {
-            let login = login(take(&mut settings.login), vault);
-            Arc::new(validators::kms::Kms::new(settings, login))
-        }
-        Kind::Http(settings) => Arc::new(validators::http::Http::new(settings, http.clone())),
-        Kind::Datadog(settings) => {
-            Arc::new(validators::datadog::Datadog::new(settings, http.clone()))
-        }
-        Kind::Slack(settings) => Arc::new(validators::slack::Slack::new(settings, http.clone())),
-        Kind::Entropy(settings) => Arc::new(validators::entropy::Entropy::new(settings)),
-        Kind::Postgres(usage) => Arc::new(rotators::postgres::PostgresValidator::new(usage)),
-        Kind::Redis(usage) => Arc::new(rotators::redis::RedisValidator::new(usage)),
+impl Reach {
+    pub(super) fn rotator(
+        &self,
+        name: &SecretName,
+        target: Target,
+    ) -> Result<Arc<dyn Rotator>, Fault> {
+        Ok(match target {
+            Target::Postgres(mut settings) => {
+                let login = self.login(take(&mut settings.login))?;
+                Arc::new(PostgresRotator::new(settings, login))
+            }
+            Target::Redis(mut settings) => {
+                let login = self.logs_in(settings.login.take())?;
+                Arc::new(RedisRotator::new(settings, login))
+            }
+            Target::VaultDatabase(settings) => {
+                let vault: Arc<dyn VaultApi> = Arc::<VaultStore>::clone(self.vault()?);
+                Arc::new(VaultDatabaseRotator::new(settings, vault))
+            }
+            Target::Jwt(settings) => Arc::new(rotators::jwt::Jwt::new(settings)),
+            Target::ApiKey(settings) => Arc::new(rotators::api_key::ApiKey::new(settings)),
+            Target::AwsIam(mut settings) => {
+                let login = self.login(take(&mut settings.login))?;
+                Arc::new(rotators::aws_iam::AwsIam::new(settings, login))
+            }
+            Target::AwsKms(mut settings) => {
+                let login = self.login(take(&mut settings.login))?;
+                Arc::new(rotators::aws_kms::AwsKms::new(settings, login))
+            }
+            Target::Datadog(mut settings) => {
+                let login = self.login(take(&mut settings.login))?;
+                Arc::new(rotators::datadog::Datadog::new(settings, self.http.clone(), login))
+            }
+            Target::Manual(mut settings) => {
+                let probe = settings.probe.take().map(|probe| self.validator(probe)).transpose()?;
+                Arc::new(rotators::manual::Manual::new(settings, probe)?)
+            }
+            Target::Exec(mut settings) => {
+                let login = self.logs_in(settings.login.take())?;
+                let variable = |name: &str| config::environment(name);
+                Arc::new(rotators::exec::Exec::new(settings, name.clone(), login, variable))
+            }
+        })
     }
-}
 
-pub(super) fn check(
-    settings: operator::checks::Check,
-    vault: &Arc<VaultStore>,
-    versions: &Arc<VersionKey>,
-    http: &Http,
-) -> Around {
-    use operator::checks::{BackupPlace, Check as Kind};
-    Around::All(match settings {
-        Kind::Backup(settings) => {
-            let fields = settings.fields;
-            let source: Arc<dyn Login> = match settings.place {
-                BackupPlace::Vault(LoginSource::Vault(path)) => {
-                    Arc::new(FromVault(vault.origin(place(&path, fields))))
-                }
-                BackupPlace::Vault(source) => login(source, vault),
-                BackupPlace::Directory(directory) => {
-                    let directory = Directory::new(directory, fields, Arc::clone(versions));
-                    Arc::new(FromVault(Arc::new(directory)))
-                }
+    pub(super) fn validator(
+        &self,
+        settings: operator::Validator,
+    ) -> Result<Arc<dyn Validator>, Fault> {
+        use operator::Validator as Kind;
+        let http = || self.http.clone();
+        Ok(match settings {
+            Kind::Jwt(algorithm) => Arc::new(validators::jwt::Jwt::new(algorithm)),
+            Kind::Aws(settings) => Arc::new(validators::aws::Aws::new(settings)),
+            Kind::Kms(mut settings) => {
+                let login = self.login(take(&mut settings.login))?;
+                Arc::new(validators::kms::Kms::new(settings, login))
+            }
+            Kind::Http(settings) => Arc::new(validators::http::Http::new(settings, http())),
+            Kind::Datadog(settings) => {
+                Arc::new(validators::datadog::Datadog::new(settings, http()))
+            }
+            Kind::Slack(settings) => Arc::new(validators::slack::Slack::new(settings, http())),
+            Kind::Entropy(settings) => Arc::new(validators::entropy::Entropy::new(settings)),
+            Kind::Postgres(usage) => Arc::new(rotators::postgres::PostgresValidator::new(usage)),
+            Kind::Redis(usage) => Arc::new(rotators::redis::RedisValidator::new(usage)),
+        })
+    }
+
+    pub(super) fn check(&self, settings: operator::checks::Check) -> Result<Around, Fault> {
+        use operator::checks::{BackupPlace, Check as Kind};
+        Ok(Around::All(match settings {
+            Kind::Backup(settings) => {
+                let fields = settings.fields;
+                let source: Arc<dyn Login> = match settings.place {
+                    BackupPlace::Vault(LoginSource::Vault(path)) => self.path(&path, fields)?,
+                    BackupPlace::Vault(source) => self.login(source)?,
+                    BackupPlace::Directory(directory) => {
+                        let versions = Arc::clone(&self.versions);
+                        let directory = Directory::new(directory, fields, versions);
+                        Arc::new(FromStore::new(Arc::new(directory)))
+                    }
+                };
+                Arc::new(checks::backup::Backup::new(source, settings.patience))
+            }
+            Kind::Notify(operator::checks::Notify { form, webhook, timeout }) => {
+                let webhook = self.address(webhook)?;
+                Arc::new(checks::notify::Notify::new(webhook, form, timeout, self.http.clone()))
+            }
+            Kind::Alerts(operator::checks::Alerts { source, login, timeout }) => {
+                let login = self.logs_in(login)?;
+                Arc::new(checks::alerts::Alerts::new(source, login, timeout, self.http.clone()))
+            }
+            Kind::Rollback => return Ok(Around::Rollback),
+        }))
+    }
+
+    /// Who is called.
+    pub(super) fn alerts(&self, places: Vec<AlertPlace>) -> Result<Arc<dyn Alerts>, Fault> {
+        let mut all = Vec::with_capacity(places.len());
+        for AlertPlace { form, webhook, timeout } in places {
+            let (webhook, http) = (self.address(webhook)?, self.http.clone());
+            let place: Arc<dyn Alerts> = match form {
+                Form::Alertmanager => Arc::new(Alertmanager::new(webhook, timeout, http)),
+                Form::Slack => Arc::new(Slack::new(webhook, timeout, http)),
             };
-            Arc::new(checks::backup::Backup::new(source, settings.patience))
+            all.push(place);
         }
-        Kind::Notify(operator::checks::Notify { form, webhook, timeout }) => {
-            let webhook = address(webhook, vault);
-            Arc::new(checks::notify::Notify::new(webhook, form, timeout, http.clone()))
+        Ok(Arc::new(All::new(all)))
+    }
+
+    fn address(&self, webhook: operator::webhook::Webhook) -> Result<Webhook, Fault> {
+        Ok(match webhook {
+            operator::webhook::Webhook::Url(url) => Webhook::Url(url),
+            operator::webhook::Webhook::Secret(source) => Webhook::Secret(self.login(source)?),
+        })
+    }
+
+    /// The operator's login.
+    fn login(&self, source: LoginSource) -> Result<Arc<dyn Login>, Fault> {
+        match source {
+            LoginSource::Vault(path) => self.path(&path, BTreeMap::new()),
+            LoginSource::Given { username, password } => Ok(Arc::new(Given { username, password })),
         }
-        Kind::Alerts(settings) => {
-            let login = settings.login.map(|source| login(source, vault));
-            let operator::checks::Alerts { source, timeout, .. } = settings;
-            Arc::new(checks::alerts::Alerts::new(source, login, timeout, http.clone()))
-        }
-        Kind::Rollback => return Around::Rollback,
-    })
+    }
+
+    fn logs_in(&self, source: Option<LoginSource>) -> Result<Option<Arc<dyn Login>>, Fault> {
+        source.map(|source| self.login(source)).transpose()
+    }
+
+    fn path(
+        &self,
+        path: &str,
+        fields: BTreeMap<String, String>,
+    ) -> Result<Arc<dyn Login>, Fault> {
+        Ok(Arc::new(FromStore::new(self.vault()?.origin(place(path, fields)))))
+    }
+
+    /// The configuration refuses places of a Vault where there is none.
+    fn vault(&self) -> Result<&Arc<VaultStore>, Fault> {
+        let none = || Fault::new(Reason::Invalid, "there is no [vault]");
+        self.vault.as_ref().ok_or_else(none)
+    }
 }
 
 /// A check, which may be one for all secrets.
@@ -160,31 +211,6 @@ impl Around {
             Self::All(check) => Arc::clone(check),
             Self::Rollback => Arc::new(checks::rollback::Rollback::new(Arc::clone(versions))),
         }
-    }
-}
-
-/// Who is called.
-pub(super) fn alerts(
-    places: Vec<AlertPlace>,
-    vault: &Arc<VaultStore>,
-    http: &Http,
-) -> Arc<dyn Alerts> {
-    let places = places.into_iter().map(|place| {
-        let AlertPlace { form, webhook, timeout } = place;
-        let webhook = address(webhook, vault);
-        let place: Arc<dyn Alerts> = match form {
-            Form::Alertmanager => Arc::new(Alertmanager::new(webhook, timeout, http.clone())),
-            Form::Slack => Arc::new(Slack::new(webhook, timeout, http.clone())),
-        };
-        place
-    });
-    Arc::new(All::new(places.collect()))
-}
-
-fn address(webhook: operator::webhook::Webhook, vault: &Arc<VaultStore>) -> Webhook {
-    match webhook {
-        operator::webhook::Webhook::Url(url) => Webhook::Url(url),
-        operator::webhook::Webhook::Secret(source) => Webhook::Secret(login(source, vault)),
     }
 }
 
@@ -209,22 +235,33 @@ fn place(path: &str, fields: BTreeMap<String, String>) -> VaultPath {
     VaultPath { engine, fields }
 }
 
-/// The operator's login, read anew at each use.
-fn login(source: LoginSource, vault: &Arc<VaultStore>) -> Arc<dyn Login> {
-    match source {
-        LoginSource::Vault(path) => {
-            Arc::new(FromVault(vault.origin(place(&path, BTreeMap::new()))))
-        }
-        LoginSource::Given { username, password } => Arc::new(Given { username, password }),
+/// Fields of a store: read anew at each use, but for those that are minted at each reading.
+struct FromStore {
+    origin: Arc<dyn Origin>,
+    /// What was minted last, and until when it is used.
+    minted: Mutex<Option<(Arc<Fields>, Instant)>>,
+}
+
+impl FromStore {
+    fn new(origin: Arc<dyn Origin>) -> Self {
+        Self { origin, minted: Mutex::new(None) }
     }
 }
 
-struct FromVault(Arc<dyn Origin>);
-
 #[async_trait]
-impl Login for FromVault {
+impl Login for FromStore {
     async fn fields(&self) -> Result<Arc<Fields>, Fault> {
-        Ok(self.0.fetch().await?.fields)
+        let mut minted = self.minted.lock().await;
+        if let Some((fields, until)) = &*minted
+            && Instant::now() < *until
+        {
+            return Ok(Arc::clone(fields));
+        }
+        let issued = self.origin.fetch().await?;
+        if let Lifetime::Leased { ttl, .. } | Lifetime::Ends(ttl) = issued.lifetime {
+            *minted = Some((Arc::clone(&issued.fields), Instant::now() + ttl / 2));
+        }
+        Ok(issued.fields)
     }
 }
 

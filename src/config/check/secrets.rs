@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Check, Key, raw};
 use crate::{
     config::{
-        Credential, Deployment, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod,
+        Deployment, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod,
         VaultPath,
     },
     domain::{
@@ -120,15 +120,10 @@ impl Check<'_> {
             raw::Store::Sealed => {
                 let by = "store = \"sealed\"";
                 let file = self.path(&key.name("file"), secret.file, by);
-                let credential = self.credential(key, "key", (secret.key_file, secret.key_env), by);
                 let place = secret.path.unwrap_or_else(|| name.to_owned());
-                if let (Some(file), Some(Credential::File(credential))) = (&file, &credential) {
-                    self.apart(key.name("key_file"), credential, file);
-                }
-                match (file, credential) {
-                    (Some(file), Some(key)) => Some(SecretOrigin::Sealed { file, key, place }),
-                    _ => None,
-                }
+                let deployment = Deployment::default();
+                let sealed = self.sealed(key, file, (secret.key_file, secret.key_env), by);
+                sealed.map(|(file, key)| SecretOrigin::Sealed { file, key, place, deployment })
             }
             raw::Store::Memory => self.memory(key, secret),
         };

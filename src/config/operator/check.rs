@@ -10,12 +10,16 @@ use jiff::{
 };
 
 use super::{
-    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
+    BreakGlassTerms, Keeper, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets, validators,
 };
 use crate::{
-    config::{check::Check, mistake::Key},
+    config::{
+        check::Check,
+        mistake::Key,
+        raw::{TlsSource, Vault},
+    },
     domain::{
         rotation::{
             RevokeWhen, Terms,
@@ -31,30 +35,32 @@ const MAX_SECRETS: usize = 10_000;
 const NEVER: &str = "never";
 
 pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorConfig> {
+    let keeper = keeper(check, file.vault, file.sealed, file.journal);
     let tiers = tiers(check, &file.tiers);
     let secrets = secrets(check, &file.defaults, &tiers, file.secrets);
-    let by = Some("the operator".to_owned());
-    let vault = check.vault(by, file.vault, false);
-    let journal =
-        place(check, &Key::of("journal"), Some(file.journal.mount), Some(file.journal.path));
     let http = file.telemetry.http;
     let server = match file.server {
         Some(server) => check.server(server, http).map(Some),
         None => Some(None),
     };
     let listens = server.as_ref().is_some_and(|s| s.as_ref().is_some_and(|s| s.listen.is_some()));
+    if file.tls.as_ref().and_then(|tls| tls.source) == Some(TlsSource::VaultPki) {
+        check.of_vault(Key::of("tls").name("source"));
+    }
     let tls = check.tls(listens, file.tls);
     let audit = check.audit(file.audit);
     let telemetry = check.telemetry(file.telemetry);
     let checks = each(check, &Key::of("check"), file.check, checks::check);
     let alerts = each(check, &Key::of("alerts"), file.alerts, alerts::check);
     let policy = policy::check(check, file.policy);
+    if file.break_glass.is_some() {
+        check.of_vault(Key::of("break_glass"));
+    }
     let records = check.some_path(&Key::of("records").name("directory"), file.records.directory);
     Some(OperatorConfig {
         server: server?,
         tls: tls?,
-        vault: vault??,
-        journal: journal?,
+        keeper: keeper?,
         claim: file.engine.claim.duration(),
         step: file.engine.step.duration(),
         secrets: secrets?,
@@ -66,6 +72,29 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         audit: audit?,
         telemetry: telemetry?,
     })
+}
+
+/// What holds the secrets: exactly one of both.
+fn keeper(
+    check: &mut Check<'_>,
+    vault: Option<Vault>,
+    sealed: Option<raw::Sealed>,
+    journal: raw::Journal,
+) -> Option<Keeper> {
+    let Some(raw::Sealed { file, key_file, key_env }) = sealed else {
+        let vault = check.vault(Some("the operator".to_owned()), vault, false);
+        let journal = place(check, &Key::of("journal"), Some(journal.mount), Some(journal.path));
+        return Some(Keeper::Vault { vault: Box::new(vault??), journal: journal? });
+    };
+    let key = Key::of("sealed");
+    check.has_vault = false;
+    if vault.is_some() {
+        check.wrong(key.clone(), "beside [vault]", "expected one of both");
+        check.has_vault = true;
+    }
+    let file = check.path(&key.name("file"), file, "[sealed]");
+    let (file, key) = check.sealed(&key, file, (key_file, key_env), "[sealed]")?;
+    Some(Keeper::Sealed { file, key })
 }
 
 fn tiers(check: &mut Check<'_>, given: &BTreeMap<String, Tier>) -> BTreeMap<String, Every> {
@@ -119,7 +148,7 @@ fn secrets(
             let accepted = "expected the name of another secret of this file";
             check.wrong(key.name("pair"), format!("no other secret `{pair}`"), accepted);
         }
-        let rotated = one(check, &key, defaults, tiers, secret);
+        let rotated = one(check, (&key, &text), defaults, tiers, secret);
         let (Some(rotated), Ok(name)) = (rotated, name) else { continue };
         let place = rotated.place.as_ref().map(|place| format!("{}/{}", place.mount, place.path));
         if let Some(other) = place.and_then(|place| places.insert(place, text)) {
@@ -133,7 +162,7 @@ fn secrets(
 
 fn one(
     check: &mut Check<'_>,
-    key: &Key,
+    (key, name): (&Key, &str),
     defaults: &Defaults,
     tiers: &BTreeMap<String, Every>,
     secret: Secret,
@@ -153,6 +182,13 @@ fn one(
     let keeps_itself = secret.rotate.vault_database.is_some();
     let mount = secret.mount.clone().unwrap_or_else(|| "secret".to_owned());
     let place = match (&secret.path, keeps_itself) {
+        (path, false) if !check.has_vault => {
+            if secret.mount.is_some() {
+                check.of_vault(key.name("mount"));
+            }
+            let path = path.clone().unwrap_or_else(|| name.to_owned());
+            Some(Some(KvPlace { mount: String::new(), path }))
+        }
         (None, true) => Some(None),
         (Some(_), true) => {
             let accepted = "leave it out: Vault's database engine keeps the value itself";

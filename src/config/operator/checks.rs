@@ -208,6 +208,7 @@ fn backup(check: &mut Checking<'_>, key: &Key, raw: BackupRaw) -> Option<Backup>
             return None;
         }
         (Some(path), None) => {
+            check.of_vault(key.name("vault"));
             let path = check.vault_path(&key.name("vault"), Some(path), "a backup")?;
             BackupPlace::Vault(LoginSource::Vault(path))
         }

@@ -48,6 +48,7 @@ pub(super) fn check(
         let password = check.credential(key, "password", (password_file, password_env), by)?;
         return Some(LoginSource::Given { username, password });
     };
+    check.of_vault(key.name("vault"));
     if username.is_some() || password_file.is_some() || password_env.is_some() {
         check.wrong(key.name("vault"), "a path beside a name or password", "expected one of both");
         return None;

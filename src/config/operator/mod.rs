@@ -20,7 +20,7 @@ pub use login::LoginSource;
 pub use targets::Target;
 pub use validators::Validator;
 
-use super::{AuditSink, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
+use super::{AuditSink, Credential, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
 use crate::domain::{
     policy::Policy,
     rotation::{Terms, schedule::Schedule},
@@ -34,10 +34,8 @@ pub struct OperatorConfig {
     pub server: Option<Server>,
     /// Certificates of the TCP listener.
     pub tls: Option<Tls>,
-    /// The Vault server.
-    pub vault: Vault,
-    /// Where rotations are written down.
-    pub journal: KvPlace,
+    /// What holds the secrets, their labels and the journal.
+    pub keeper: Keeper,
     /// How long a claim holds.
     pub claim: Duration,
     /// The time for one attempt at one step.
@@ -60,6 +58,25 @@ pub struct OperatorConfig {
     pub telemetry: Telemetry,
 }
 
+/// What holds the secrets, their labels and the journal.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// A Vault server.
+    Vault {
+        /// The server.
+        vault: Box<Vault>,
+        /// Where rotations are written down.
+        journal: KvPlace,
+    },
+    /// An encrypted file.
+    Sealed {
+        /// The file.
+        file: PathBuf,
+        /// The age identity that opens it.
+        key: Credential,
+    },
+}
+
 /// How access is opened in emergencies.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BreakGlassTerms {
@@ -67,10 +84,10 @@ pub struct BreakGlassTerms {
     pub token_role: Option<String>,
 }
 
-/// A place in a key-value engine of version 2.
+/// A place in a key-value engine of version 2, or in an encrypted file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvPlace {
-    /// The mount.
+    /// The mount; empty for an encrypted file.
     pub mount: String,
     /// The path below it.
     pub path: String,

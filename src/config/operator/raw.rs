@@ -25,6 +25,9 @@ pub struct File {
     pub tls: Option<raw::Tls>,
     /// The Vault server that holds the secrets, their labels and the journal.
     pub vault: Option<raw::Vault>,
+    /// The encrypted file that holds them, in place of `vault`: for emergencies, and for machines
+    /// without a Vault.
+    pub sealed: Option<Sealed>,
     /// Where rotations are written down.
     pub journal: Journal,
     /// Bounds of the operator's own work.
@@ -50,6 +53,18 @@ pub struct File {
     pub audit: raw::Audit,
     /// Logs and health.
     pub telemetry: raw::Telemetry,
+}
+
+/// An encrypted file of secrets, their labels and the journal. A sidecar reads it by `store = "sealed"`.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sealed {
+    /// The file; it is made when it is not there.
+    pub file: Option<PathBuf>,
+    /// The file of the age identity that opens it; must not lie in the directory of `file`.
+    pub key_file: Option<PathBuf>,
+    /// The variable that holds the age identity, in place of `key_file`.
+    pub key_env: Option<String>,
 }
 
 /// Where rotations are written down, in Vault.
@@ -192,7 +207,7 @@ pub struct Secret {
     pub pair: Option<String>,
     /// The mount of the key-value engine of version 2 that holds it; `secret` when absent.
     pub mount: Option<String>,
-    /// The path below the mount.
+    /// The path below the mount. With `[sealed]` the place in the file; the secret's name when absent.
     pub path: Option<String>,
     /// The rotator and its settings.
     pub rotate: Rotate,

@@ -49,7 +49,6 @@ impl Kept {
     }
 
     /// Puts a version in; values that are not UTF-8 are put in as far as they are.
-    #[cfg(feature = "operator")]
     pub(super) fn put(&mut self, version: u64, fields: &Fields) {
         let text = |value: &SecretValue| {
             Zeroizing::new(String::from_utf8_lossy(value.expose()).into_owned())

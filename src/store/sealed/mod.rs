@@ -8,6 +8,7 @@ mod content;
 mod written;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::PathBuf,
@@ -20,15 +21,15 @@ use self::content::Content;
 use super::read::off_the_loop;
 use crate::{
     broker::ports::Origin,
-    config::Credential,
+    config::{Credential, Deployment},
     domain::{
         fault::{Fault, Reason},
         labels::Labels,
         life::{Issued, Lifetime, Predecessor},
-        secret::Version,
+        secret::{Fields, Version},
     },
     files::FileWatch,
-    sealing::{Key, SealError, refuse_beside},
+    sealing::{Key, SealError, refuse_beside, replace},
 };
 
 /// No file of secrets comes near it.
@@ -73,6 +74,27 @@ impl SealedFile {
         serde_json::from_slice(&plain).map_err(|_| untrusted())
     }
 
+    /// Puts the first version of each secret into a new file; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// When the key can't be used or the file can't be written.
+    pub fn begin(&self, secrets: &BTreeMap<&str, Fields>) -> Result<(), Fault> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        let mut content = Content::default();
+        for (place, fields) in secrets {
+            content.secrets.entry((*place).to_owned()).or_default().put(1, fields);
+        }
+        self.save(&self.key()?, &content)
+    }
+
+    fn save(&self, key: &Key, content: &Content) -> Result<(), Fault> {
+        key.seal(|plain| serde_json::to_writer(plain, content).map_err(Into::into))
+            .and_then(|sealed| replace(&self.path, &sealed))
+            .map_err(|error| self.failed("writing", &error))
+    }
+
     fn failed(&self, doing: &str, error: &io::Error) -> Fault {
         let detail = format!("{doing} {}: {}", self.path.display(), error.kind());
         Fault::new(Reason::Unavailable, detail)
@@ -82,7 +104,7 @@ impl SealedFile {
     pub fn origin(
         self: &Arc<Self>,
         place: String,
-        deployment: (Option<String>, Option<String>),
+        deployment: Deployment,
     ) -> Sealed {
         let watch = FileWatch::new([self.path.clone()]);
         Sealed { file: Arc::clone(self), place: Arc::new(place), deployment, watch }
@@ -93,7 +115,7 @@ impl SealedFile {
 pub struct Sealed {
     file: Arc<SealedFile>,
     place: Arc<String>,
-    deployment: (Option<String>, Option<String>),
+    deployment: Deployment,
     watch: FileWatch,
 }
 
@@ -101,7 +123,7 @@ pub struct Sealed {
 impl Origin for Sealed {
     async fn fetch(&self) -> Result<Issued, Fault> {
         let (file, place) = (Arc::clone(&self.file), Arc::clone(&self.place));
-        let (environment, colour) = self.deployment.clone();
+        let Deployment { environment, colour } = self.deployment.clone();
         off_the_loop(move || {
             let content = file.load(&file.key()?)?;
             let missing = || {

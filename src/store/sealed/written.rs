@@ -1,9 +1,17 @@
 //! The operator's side of an encrypted file: versions, labels, the journal, and the lead.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::{Content, SealedFile, off_the_loop};
 use crate::{
@@ -13,7 +21,7 @@ use crate::{
         secret::{Fields, SecretName},
     },
     rotation::ports::{Book, Journal, Leadership, SaveError, Stamp, Versions},
-    sealing::{beside, replace},
+    sealing::beside,
 };
 
 /// Versions that are kept of a secret.
@@ -22,21 +30,33 @@ const MAX_VERSIONS: u64 = 10;
 impl SealedFile {
     /// Changes the file under its lock.
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> Result<T, Fault>) -> Result<T, Fault> {
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(beside(&self.path, ".lock"))
-            .map_err(|error| self.failed("locking", &error))?;
+        let lock = self.lock(".lock")?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|error| self.failed("locking", &error.into()))?;
         let key = self.key()?;
         let mut content = self.load(&key)?;
         let result = change(&mut content)?;
-        let written = key
-            .seal(|plain| serde_json::to_writer(plain, &content).map_err(Into::into))
-            .and_then(|sealed| replace(&self.path, &sealed));
-        written.map_err(|error| self.failed("writing", &error))?;
+        self.save(&key, &content)?;
         Ok(result)
+    }
+
+    fn lock(&self, suffix: &str) -> Result<fs::File, Fault> {
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(beside(&self.path, suffix))
+            .map_err(|error| self.failed("locking", &error))
+    }
+
+    /// The journal of the rotations of its secrets.
+    pub fn journal(self: &Arc<Self>) -> SealedJournal {
+        SealedJournal(Arc::clone(self))
+    }
+
+    /// The lead among the operators that work on it.
+    pub fn lead(self: &Arc<Self>) -> SealedLead {
+        SealedLead { file: Arc::clone(self), held: Mutex::default() }
     }
 
     /// The versions of a place of the file.
@@ -131,16 +151,23 @@ impl Versions for SealedVersions {
     }
 }
 
+/// The journal in an encrypted file.
+pub struct SealedJournal(Arc<SealedFile>);
+
 #[async_trait]
-impl Journal for SealedFile {
+impl Journal for SealedJournal {
     async fn load(&self, secret: &SecretName) -> Result<(Book, Stamp), Fault> {
-        let content = Self::load(self, &self.key()?)?;
-        let Some((text, stamp)) = content.books.get(secret.as_str()) else {
-            return Ok((Book::default(), Stamp(0)));
-        };
-        let book = serde_json::from_str(text)
-            .map_err(|_| Fault::new(Reason::Invalid, "the journal can't be read"))?;
-        Ok((book, Stamp(*stamp)))
+        let (file, secret) = (Arc::clone(&self.0), secret.clone());
+        off_the_loop(move || {
+            let content = file.load(&file.key()?)?;
+            let Some((text, stamp)) = content.books.get(secret.as_str()) else {
+                return Ok((Book::default(), Stamp(0)));
+            };
+            let book = serde_json::from_str(text)
+                .map_err(|_| Fault::new(Reason::Invalid, "the journal can't be read"))?;
+            Ok((book, Stamp(*stamp)))
+        })
+        .await
     }
 
     async fn save(
@@ -151,29 +178,47 @@ impl Journal for SealedFile {
     ) -> Result<Stamp, SaveError> {
         let text = serde_json::to_string(book)
             .map_err(|_| Fault::new(Reason::Failed, "the journal can't be written"))?;
-        let saved = self.change(|content| {
-            let held = content.books.entry(secret.as_str().to_owned()).or_default();
-            if held.1 != stamp.0 {
-                return Err(Fault::new(Reason::Conflict, "somebody else wrote it meanwhile"));
-            }
-            *held = (text, stamp.0 + 1);
-            Ok(Stamp(stamp.0 + 1))
+        let (file, secret) = (Arc::clone(&self.0), secret.as_str().to_owned());
+        let saved = off_the_loop(move || {
+            file.change(|content| {
+                let held = content.books.entry(secret).or_default();
+                if held.1 != stamp.0 {
+                    return Err(Fault::new(Reason::Conflict, "somebody else wrote it meanwhile"));
+                }
+                *held = (text, stamp.0 + 1);
+                Ok(Stamp(stamp.0 + 1))
+            })
         });
-        saved.map_err(|fault| match fault.reason {
+        saved.await.map_err(|fault| match fault.reason {
             Reason::Conflict => SaveError::Conflict,
             _ => SaveError::Fault(fault),
         })
     }
 }
 
-/// Whoever works on a file of this machine leads; claims keep two of them apart.
+/// The lead among the operators of one machine: a lock that its holder's end gives back.
+pub struct SealedLead {
+    file: Arc<SealedFile>,
+    held: Mutex<Option<fs::File>>,
+}
+
 #[async_trait]
-impl Leadership for SealedFile {
+impl Leadership for SealedLead {
     async fn hold(&self, _: Duration) -> Result<bool, Fault> {
-        Ok(true)
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let lock = self.file.lock(".leader")?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => *held = Some(lock),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(self.file.failed("locking", &error.into())),
+            }
+        }
+        Ok(held.is_some())
     }
 
     async fn release(&self) -> Result<(), Fault> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 }

@@ -45,6 +45,7 @@ pub enum What {
 
 pub(super) fn check(check: &mut Check<'_>, key: &Key, raw: Raw) -> Option<VaultDatabase> {
     let Raw { mount, static_role, root, prove_role } = raw;
+    check.of_vault(key.clone());
     let mount = mount.unwrap_or_else(|| "database".to_owned());
     let mount = segment(check, &key.name("mount"), mount, true);
     let what = match (static_role, root) {
