@@ -354,9 +354,34 @@ pub struct Adoption {
     pub worked: u64,
 }
 
+/// Carries word from the processes that write to the operator that leads, which may be another one.
+#[async_trait]
+pub trait Relay: Send + Sync {
+    /// Says that something moved at a place.
+    async fn post(&self, place: &str) -> Result<(), Fault>;
+
+    /// The places that were posted since `seen`, and what is seen then; 0 begins.
+    async fn posted(&self, seen: u64) -> Result<(Vec<String>, u64), Fault>;
+}
+
+/// Nobody writes but the one that leads.
+#[async_trait]
+impl Relay for () {
+    async fn post(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn posted(&self, seen: u64) -> Result<(Vec<String>, u64), Fault> {
+        Ok((Vec::new(), seen))
+    }
+}
+
 /// The sidecars.
 #[async_trait]
 pub trait Readers: Send + Sync {
+    /// The lead begins: whoever serves a place has yet to come and say how far it is.
+    fn gather(&self);
+
     /// Tells all that serve a place to look at it now.
     fn announce(&self, place: &str, rotation: &RotationId, monitored_until: Option<Timestamp>);
 

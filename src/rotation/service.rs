@@ -11,11 +11,11 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     engine::{DriveError, Driven, Engine, RequestError, Wish},
-    ports::{Alert, Book, Leadership, Urgency},
+    ports::{Alert, Book, Leadership, Relay, Urgency},
 };
 use crate::domain::{
     rotation::{Kind, RotationId},
@@ -30,6 +30,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Until when a leader that died keeps others from leading.
 pub const TENURE: Duration = Duration::from_secs(15);
+
+/// What other processes post is heard of after this time at the latest.
+const HEAR_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The wait after the first of several words from readers.
 const WORD_PAUSE: Duration = Duration::from_millis(200);
@@ -66,7 +69,9 @@ impl Waker {
 pub struct Service {
     engine: Arc<Engine>,
     leadership: Arc<dyn Leadership>,
+    relay: Arc<dyn Relay>,
     waker: Arc<Waker>,
+    leading: watch::Sender<bool>,
     /// Makes the name of a rotation from its secret and the time.
     name: fn(Timestamp) -> RotationId,
 }
@@ -76,10 +81,16 @@ impl Service {
     pub fn new(
         engine: Arc<Engine>,
         leadership: Arc<dyn Leadership>,
+        relay: Arc<dyn Relay>,
         waker: Arc<Waker>,
         name: fn(Timestamp) -> RotationId,
     ) -> Self {
-        Self { engine, leadership, waker, name }
+        Self { engine, leadership, relay, waker, leading: watch::Sender::new(false), name }
+    }
+
+    /// Whether it leads.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.leading.subscribe()
     }
 
     /// Works until it is dropped; whatever is under way then goes on at the next start, or at
@@ -89,16 +100,35 @@ impl Service {
             match self.leadership.hold(TENURE).await {
                 Ok(true) => {
                     tracing::info!("leads");
+                    self.engine.surroundings().readers.gather();
+                    self.leading.send_replace(true);
                     self.lead().await;
+                    self.leading.send_replace(false);
                     tracing::warn!("leads no more");
                 }
-                Ok(false) => tokio::time::sleep(TENURE / 3).await,
+                Ok(false) => self.stand_by().await,
                 Err(fault) => {
                     tracing::warn!(%fault, "the lead could not be asked for");
-                    tokio::time::sleep(TENURE / 3).await;
+                    self.stand_by().await;
                 }
             }
         }
+    }
+
+    /// Hands what it is asked for to the one that leads, until it is time to ask for the lead.
+    async fn stand_by(&self) {
+        let hand_over = async {
+            loop {
+                self.waker.told.notified().await;
+                for name in self.waker.take() {
+                    let Some(managed) = self.engine.catalogue().get(&name) else { continue };
+                    if let Err(fault) = self.relay.post(managed.versions.place()).await {
+                        tracing::warn!(secret = %name, %fault, "the leader could not be told");
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(TENURE / 3, hand_over).await;
     }
 
     /// Works as long as it leads.
@@ -118,7 +148,46 @@ impl Service {
         };
         tokio::select! {
             () = keep => {}
+            () = self.hear() => {}
             () = self.work() => {}
+        }
+    }
+
+    /// Passes on what other processes post, and whom earlier leaders had watched closely.
+    async fn hear(&self) {
+        for managed in self.engine.catalogue().values() {
+            self.announce(managed.versions.place(), true).await;
+        }
+        let mut seen = 0;
+        loop {
+            match self.relay.posted(seen).await {
+                Ok((places, now)) => {
+                    seen = now;
+                    for place in places {
+                        self.announce(&place, false).await;
+                    }
+                }
+                Err(fault) => tracing::debug!(%fault, "others can't be heard"),
+            }
+            tokio::time::sleep(HEAR_INTERVAL).await;
+        }
+    }
+
+    /// Tells readers of the last rotation at a place, and has the secret looked at; `monitored`
+    /// only where it is watched closely.
+    async fn announce(&self, place: &str, monitored: bool) {
+        let mut all = self.engine.catalogue().iter();
+        let Some((name, _)) = all.find(|(_, managed)| managed.versions.place() == place) else {
+            return;
+        };
+        let Ok(book) = self.engine.book(name).await else { return };
+        let until = book.monitored_until.filter(|until| *until > self.now());
+        let Some(rotation) = book.open.as_ref().or(book.past.first()) else { return };
+        if until.is_some() || !monitored {
+            self.engine.surroundings().readers.announce(place, &rotation.id, until);
+        }
+        if !monitored {
+            self.waker.wake(name.clone());
         }
     }
 

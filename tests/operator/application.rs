@@ -126,6 +126,10 @@ async fn an_application_that_queries_through_its_pool_sees_no_failed_query_in_a_
         let promoted = std::time::SystemTime::try_from(promoted).unwrap();
         waits.push(newest.issued_at().unwrap().duration_since(promoted).unwrap_or_default());
     }
+    // One typed by a person works in a process of its own, which no sidecar is connected to.
+    rig.succeed(&["rotate", "POSTGRES_PASSWORD"]).await;
+    let newest = tokio::time::timeout(Duration::from_secs(2), live.after(seen)).await;
+    newest.unwrap_or_else(|_| panic!("not told of the command: {}", broker.log()));
     stop.store(true, Ordering::Relaxed);
     while let Some(worker) = load.join_next().await {
         worker.expect("no query fails");

@@ -1,6 +1,8 @@
 //! A rotation whose process is killed, before and after each of its writes to Vault, goes on at the
 //! next command and ends with exactly one working credential.
 
+use std::slice::Iter;
+
 use serde_json::Value;
 
 use super::{
@@ -10,37 +12,63 @@ use super::{
 
 /// Kills a rotation at each write in turn. `check` looks at what is left.
 async fn kill_everywhere(secret: &str, check: impl AsyncFn(&Rig, &str)) {
-    let rig = Rig::start().await;
+    killed_everywhere(&Rig::start().await, "", secret, &[], 20, check).await;
+}
+
+/// Kills the rotation of a secret that these sections configure, at least `least` times. A person
+/// who is asked for a value hands these over, one after the other.
+pub(crate) async fn killed_everywhere(
+    rig: &Rig,
+    sections: &str,
+    secret: &str,
+    values: &[String],
+    least: usize,
+    check: impl AsyncFn(&Rig, &str),
+) {
     let proxy = Proxy::start(rig.vault.port()).await;
-    rig.configure(&proxy.address(), "");
+    rig.configure(&proxy.address(), sections);
+    let mut values = values.iter();
     let mut cuts = 0;
     for n in 0.. {
         // What is done before it and not known, and what is known and not done yet, in turn.
         let place = if n % 2 == 0 { Hold::Before } else { Hold::After };
         let at = format!("{secret}, {place:?} write {n}");
         proxy.hold(n, place);
-        let mut child = rig.spawn_unheard(&["rotate", secret, "--wait"]);
+        let mut rotation = Box::pin(whole(rig, secret, &mut values, &at));
         let cut = tokio::select! {
             () = proxy.held() => true,
-            status = child.wait() => {
-                assert!(status.unwrap().success(), "{at}");
-                false
-            }
+            () = &mut rotation => false,
         };
         proxy.let_go();
+        // Its command is killed with it.
+        drop(rotation);
         if !cut {
             break;
         }
         cuts += 1;
-        child.kill().await.unwrap();
         // As a person would: the same command again, which joins what is under way.
-        let ended = rig.run(&["rotate", secret, "--wait", "--json"]).await;
-        assert_eq!(ended.code, 0, "{at}: {ended:?}");
-        let last: Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
-        assert_eq!(last["standing"], "succeeded", "{at}: {last}");
-        check(&rig, &at).await;
+        whole(rig, secret, &mut values, &at).await;
+        check(rig, &at).await;
     }
-    assert!(cuts >= 20, "{cuts} cuts");
+    assert!(cuts >= least, "{cuts} cuts");
+}
+
+/// Types what carries a rotation to its end.
+async fn whole(rig: &Rig, secret: &str, values: &mut Iter<'_, String>, at: &str) {
+    loop {
+        let ended = rig.run(&["rotate", secret, "--wait", "--json"]).await;
+        let last: Value = match ended.out.lines().last() {
+            Some(line) => serde_json::from_str(line).unwrap(),
+            None => panic!("{at}: {ended:?}"),
+        };
+        if last["standing"] == "succeeded" {
+            assert_eq!(ended.code, 0, "{at}: {ended:?}");
+            return;
+        }
+        let value = values.next().unwrap_or_else(|| panic!("{at}: {ended:?}"));
+        let supplied = rig.run_with(&["supply", secret, "--json"], value).await;
+        assert_eq!(supplied.code, 0, "{at}: {supplied:?}");
+    }
 }
 
 async fn text(rig: &Rig, path: &str, field: &str) -> String {

@@ -13,6 +13,7 @@
 mod application;
 mod commands;
 mod kills;
+mod kills_elsewhere;
 mod rig;
 mod running;
 #[path = "../support/mod.rs"]

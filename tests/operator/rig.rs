@@ -16,7 +16,13 @@ use crate::support::{
 pub(crate) const POLICY: &str = r#"
 path "secret/*" { capabilities = ["create", "read", "update", "delete", "patch"] }
 path "database/rotate-role/*" { capabilities = ["update"] }
+path "database/rotate-root/*" { capabilities = ["update"] }
+path "database/reset/*" { capabilities = ["update"] }
+path "database/config/*" { capabilities = ["read"] }
+path "database/creds/*" { capabilities = ["read"] }
+path "database/static-roles/*" { capabilities = ["read"] }
 path "database/static-creds/*" { capabilities = ["read"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
 path "auth/token/lookup-self" { capabilities = ["read"] }
 path "auth/token/create/break-glass" { capabilities = ["create", "update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
@@ -43,6 +49,16 @@ pub(crate) struct Ended {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+impl Ended {
+    fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 impl Rig {
@@ -165,12 +181,23 @@ impl Rig {
 
     /// Runs a command of the operator to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ended {
-        let output = self.spawn(arguments).wait_with_output().await.unwrap();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ended::of(self.spawn(arguments).wait_with_output().await.unwrap())
+    }
+
+    /// Runs a command that reads this from its standard input.
+    pub(crate) async fn run_with(&self, arguments: &[&str], input: &str) -> Ended {
+        let path = self.directory.path().join("input");
+        std::fs::write(&path, input).unwrap();
+        let input = std::fs::File::open(path).unwrap();
+        let child = self.command(arguments).stdin(input).spawn().unwrap();
+        Ended::of(child.wait_with_output().await.unwrap())
+    }
+
+    /// A file with a credential, which a configuration can name.
+    pub(crate) fn credential(&self, name: &str, value: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, value).unwrap();
+        path.display().to_string()
     }
 
     /// Runs a command that has to succeed.

@@ -97,6 +97,22 @@ async fn the_labels_of_a_rotation_are_told_as_they_move() {
 }
 
 #[tokio::test]
+async fn sidecars_are_for_the_one_that_leads() {
+    let rig = Rig::start().await;
+    let mut feed = rig.sidecar(SIDECAR).await;
+    let mut stream = open(&mut feed, "pod-1").await;
+    rig.leading.send_replace(false);
+    assert_eq!(stream.message().await.unwrap(), None, "the stream ends with the lead");
+    let (code, why) = (Code::Unavailable, "NOT_LEADING");
+    refused(feed.watch_rotations(watch("pod-1")).await, code, why);
+    refused(feed.report_adoption(report("pod-1", "1", true)).await, code, why);
+    rig.sidecars.gather();
+    rig.leading.send_replace(true);
+    assert_eq!(rig.sidecars.adoption(DB, 1).adopted, 0, "nobody said so to this leader");
+    open(&mut feed, "pod-1").await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_gets_the_latest_word_on_each_place_once() {
     let rig = Rig::start().await;
     let mut feed = rig.sidecar(SIDECAR).await;

@@ -62,6 +62,7 @@ pub struct Rig {
     pub tokens: Arc<Tokens>,
     pub targets: BTreeMap<&'static str, Arc<Target>>,
     pub stop: watch::Sender<bool>,
+    pub leading: watch::Sender<bool>,
     waker: Arc<Waker>,
     directory: TempDir,
     tasks: JoinSet<()>,
@@ -160,6 +161,7 @@ impl Rig {
         let audit = Arc::new(AuditLog::open(sink, Arc::clone(&clock)).unwrap());
         let (stop, stopped) = watch::channel(false);
         let waker = Arc::new(Waker::default());
+        let leading = watch::Sender::new(true);
         let operator = Operator::new(Parts {
             engine: Arc::clone(&engine),
             sidecars: Arc::clone(&sidecars),
@@ -171,6 +173,7 @@ impl Rig {
             limits: limits(),
             patience: Duration::from_secs(30),
             stop: stopped.clone(),
+            leading: leading.subscribe(),
         });
         let mut tasks = JoinSet::new();
         let authority = Authority::new("the authority");
@@ -186,6 +189,7 @@ impl Rig {
             tokens,
             targets,
             stop,
+            leading,
             waker,
             directory,
             tasks,
@@ -195,7 +199,7 @@ impl Rig {
     /// Drives rotations from now on.
     pub fn drive(&mut self) {
         let (engine, waker) = (Arc::clone(&self.engine), Arc::clone(&self.waker));
-        let service = Service::new(engine, Arc::new(Alone), waker, name);
+        let service = Service::new(engine, Arc::new(Alone), Arc::new(()), waker, name);
         self.tasks.spawn(async move { service.run().await });
     }
 

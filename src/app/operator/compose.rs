@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
     keeper::Keeper,
@@ -28,7 +29,7 @@ use crate::{
     rotation::{
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
-        ports::{Adoption, Readers, Records, Versions},
+        ports::{Adoption, Readers, Records, Relay, Versions},
     },
     store::VersionKey,
     telemetry::Metrics,
@@ -46,7 +47,7 @@ pub(super) struct Composed {
 impl Composed {
     pub(super) fn new(
         config: OperatorConfig,
-        readers: Arc<dyn Readers>,
+        readers: impl FnOnce(&Keeper) -> Arc<dyn Readers>,
     ) -> Result<Self, StartError> {
         let clock = clock();
         let key = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
@@ -59,7 +60,7 @@ impl Composed {
             seed,
         };
         let keeper = Keeper::new(config.keeper, &around)?;
-        let journal = keeper.journal();
+        let (journal, readers) = (keeper.journal(), readers(&keeper));
         let records: Arc<dyn Records> = match config.records {
             Some(directory) => Arc::new(Directory::new(directory)),
             None => Arc::new(()),
@@ -170,12 +171,34 @@ fn not_here() -> Fault {
     Fault::new(Reason::Invalid, "the target keeps the value itself")
 }
 
-/// No sidecar is connected to a command of the people: the operator that runs tells them.
-pub(super) struct NoReaders;
+/// No sidecar is connected to a command of the people: the operator that leads is told, and tells.
+pub(super) struct Relayed {
+    posts: UnboundedSender<String>,
+}
+
+impl Relayed {
+    /// Readers that post through a relay, and what does the posting: it ends once they are dropped.
+    pub(super) fn new(relay: Arc<dyn Relay>) -> (Arc<Self>, impl Future<Output = ()>) {
+        let (posts, mut posted) = unbounded_channel::<String>();
+        let posting = async move {
+            while let Some(place) = posted.recv().await {
+                if let Err(fault) = relay.post(&place).await {
+                    tracing::warn!(place, %fault, "the operator could not be told");
+                }
+            }
+        };
+        (Arc::new(Self { posts }), posting)
+    }
+}
 
 #[async_trait]
-impl Readers for NoReaders {
-    fn announce(&self, _: &str, _: &RotationId, _: Option<Timestamp>) {}
+impl Readers for Relayed {
+    fn gather(&self) {}
+
+    fn announce(&self, place: &str, _: &RotationId, _: Option<Timestamp>) {
+        // The other end outlives this one.
+        let _ = self.posts.send(place.to_owned());
+    }
 
     fn adoption(&self, _: &str, _: u64) -> Adoption {
         Adoption::default()

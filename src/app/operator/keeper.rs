@@ -10,7 +10,7 @@ use crate::{
     },
     config::operator::{self, BreakGlassTerms, KvPlace},
     domain::fault::Fault,
-    rotation::ports::{BreakGlass, Journal, Leadership, Versions},
+    rotation::ports::{BreakGlass, Journal, Leadership, Relay, Versions},
     store::sealed::SealedFile,
 };
 
@@ -63,6 +63,16 @@ impl Keeper {
                 Arc::new(server.store.lock(mount, path, actor))
             }
             Self::Sealed(file) => Arc::new(file.lead()),
+        }
+    }
+
+    /// Word to the one that leads; none is needed where all read the same file.
+    pub(super) fn relay(&self) -> Arc<dyn Relay> {
+        match self {
+            Self::Vault(server, KvPlace { mount, path }) => {
+                Arc::new(server.store.relay(mount, path))
+            }
+            Self::Sealed(_) => Arc::new(()),
         }
     }
 

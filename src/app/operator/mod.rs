@@ -11,13 +11,15 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use aws_lc_rs::rand;
 use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
-use self::compose::Composed;
+use self::compose::{Composed, Relayed};
 use super::{StartError, complain, print};
 use crate::{
     cli::{Console, failure},
@@ -32,6 +34,9 @@ use crate::{
     telemetry::Logs,
     tls,
 };
+
+/// The time for word to the operator that leads, when a command ends.
+const LAST_POSTS: Duration = Duration::from_secs(5);
 
 /// The whole program: the command line in, the exit code out.
 pub fn main() -> ExitCode {
@@ -81,7 +86,13 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
     }
     let documents = config.records.clone().map(Directory::new);
     let glass = config.break_glass.take();
-    let composed = match Composed::new(config, Arc::new(compose::NoReaders)) {
+    let mut posting = None;
+    let composed = Composed::new(config, |keeper| {
+        let (readers, posts) = Relayed::new(keeper.relay());
+        posting = Some(tokio::spawn(posts));
+        readers
+    });
+    let composed = match composed {
         Ok(composed) => composed,
         Err(error) => return complain(&error, failure::OTHER),
     };
@@ -94,6 +105,11 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let code = commands::run(command, &desk, &mut console).await;
+    drop(desk);
+    if let Some(posting) = posting {
+        // What is not posted by then is found by polling.
+        let _ = timeout(LAST_POSTS, posting).await;
+    }
     ExitCode::from(code)
 }
 

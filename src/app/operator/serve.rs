@@ -68,7 +68,7 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         glass: config.break_glass.take(),
         audit: Arc::clone(&audit),
     });
-    let composed = Composed::new(config, Arc::clone(&sidecars) as Arc<dyn Readers>)?;
+    let composed = Composed::new(config, |_| Arc::clone(&sidecars) as Arc<dyn Readers>)?;
     panics::install_hook(Arc::clone(&composed.around.metrics));
     if let Some(server) = composed.keeper.vault() {
         let vault = Arc::clone(&server.store);
@@ -77,14 +77,16 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     let lock = composed.keeper.leadership(composed.actor.clone());
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
+    let engine = Arc::clone(&composed.engine);
+    let relay = composed.keeper.relay();
+    let service = Service::new(engine, Arc::clone(&lock), relay, Arc::clone(&waker), super::name);
+    let signals = (stop, service.leading());
     let doors = match edge {
         Some(edge) => {
-            Some(open(edge, &composed, sidecars, &waker, &readiness, stop, &mut tasks).await?)
+            Some(open(edge, &composed, sidecars, &waker, &readiness, signals, &mut tasks).await?)
         }
         None => None,
     };
-    let engine = Arc::clone(&composed.engine);
-    let service = Service::new(engine, Arc::clone(&lock), waker, super::name);
     drop(starting);
     let address = doors.as_ref().and_then(Doors::address);
     let secrets = composed.engine.catalogue().len();
@@ -116,7 +118,7 @@ async fn open(
     sidecars: Arc<Sidecars>,
     waker: &Arc<Waker>,
     readiness: &Readiness,
-    stop: watch::Receiver<bool>,
+    (stop, leading): (watch::Receiver<bool>, watch::Receiver<bool>),
     tasks: &mut JoinSet<()>,
 ) -> Result<Doors, StartError> {
     let glass = edge.glass.and_then(|terms| composed.keeper.break_glass(&terms));
@@ -131,6 +133,7 @@ async fn open(
         limits: edge.server.limits.clone(),
         patience: PATIENCE,
         stop,
+        leading,
     });
     let health = HealthReporter::new();
     health.set_service_status("", ServingStatus::Serving).await;

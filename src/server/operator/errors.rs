@@ -77,6 +77,13 @@ impl OperatorError {
         Self { retry_after, ..Self::common(ErrorReason::ShuttingDown, "the operator is stopping") }
     }
 
+    /// Another operator leads.
+    pub(super) fn not_leading() -> Self {
+        let message = "another operator leads: open another connection";
+        let retry_after = Some(BUSY_WAIT);
+        Self { retry_after, ..Self::own(OperatorErrorReason::NotLeading, message) }
+    }
+
     /// The call could not be recorded.
     pub(super) fn unrecorded() -> Self {
         let message = "the call could not be recorded, so it is not answered";
@@ -114,6 +121,7 @@ impl OperatorError {
             Why::Own(OperatorErrorReason::NotApplicable) => Code::FailedPrecondition,
             Why::Own(OperatorErrorReason::SamePerson) => Code::PermissionDenied,
             Why::Own(OperatorErrorReason::Busy) => Code::Aborted,
+            Why::Own(OperatorErrorReason::NotLeading) => Code::Unavailable,
             Why::Own(OperatorErrorReason::Unspecified) => Code::Internal,
         }
     }

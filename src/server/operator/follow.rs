@@ -126,6 +126,8 @@ impl Operator {
             Err(OperatorError::denied())
         } else if *self.stop.borrow() {
             Err(OperatorError::stopping())
+        } else if !*self.leading.borrow() {
+            Err(OperatorError::not_leading())
         } else {
             self.sidecars.follow(&caller.identity, &request.instance, places)
         };
@@ -134,6 +136,7 @@ impl Operator {
             operator: Arc::clone(self),
             caller: Arc::clone(caller),
             stop: self.stop.clone(),
+            leading: self.leading.clone(),
             following,
         };
         let first = stream::iter([Ok(WatchRotationsResponse::default())]);
@@ -160,6 +163,9 @@ impl Operator {
         if found.is_none() {
             return record.end(Err(OperatorError::denied()));
         }
+        if !*self.leading.borrow() {
+            return record.end(Err(OperatorError::not_leading()));
+        }
         let said = if request.adopted { "ADOPTED" } else { "SERVED" };
         let place = Arc::from(request.path.as_str());
         match self.sidecars.report(&caller.identity, &place, request) {
@@ -182,6 +188,7 @@ struct Feed {
     operator: Arc<Operator>,
     caller: Arc<Caller>,
     stop: watch::Receiver<bool>,
+    leading: watch::Receiver<bool>,
     following: Following,
 }
 
@@ -191,6 +198,7 @@ impl Feed {
             let change = tokio::select! {
                 change = self.following.next() => change,
                 _ = self.stop.wait_for(|stop| *stop) => return None,
+                _ = self.leading.wait_for(|leading| !*leading) => return None,
             };
             if self.operator.follows(&self.caller, &change.path).is_some() {
                 return Some(change);

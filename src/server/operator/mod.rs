@@ -76,6 +76,8 @@ pub struct Parts {
     pub patience: Duration,
     /// Turns true when streams have to end.
     pub stop: watch::Receiver<bool>,
+    /// Whether this operator leads: sidecars are the leader's alone, which has to know them all.
+    pub leading: watch::Receiver<bool>,
 }
 
 /// The operator as callers meet it: the same operations behind gRPC and in the same process.
@@ -93,6 +95,7 @@ pub struct Operator {
     limits: Limits,
     patience: Duration,
     stop: watch::Receiver<bool>,
+    leading: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
 }
 
@@ -111,6 +114,7 @@ impl Operator {
             limits: parts.limits,
             patience: parts.patience,
             stop: parts.stop,
+            leading: parts.leading,
         })
     }
 

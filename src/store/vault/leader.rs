@@ -31,7 +31,7 @@ struct Held {
 impl VaultStore {
     /// A lock below a path of a key-value engine of version 2. `holder` differs for each process.
     pub fn lock(self: &Arc<Self>, mount: &str, path: &str, holder: String) -> VaultLock {
-        VaultLock { store: Arc::clone(self), path: format!("{mount}/data/{path}/leader"), holder }
+        VaultLock { store: Arc::clone(self), path: format!("{mount}/data/{path}/~leader"), holder }
     }
 }
 

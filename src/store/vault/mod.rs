@@ -18,10 +18,15 @@ mod labelled;
 #[cfg(feature = "operator")]
 mod leader;
 mod login;
+#[cfg(feature = "operator")]
+mod relay;
 mod session;
 
 #[cfg(feature = "operator")]
-pub use self::{break_glass::VaultGlass, journal::VaultJournal, kv::KvVersions, leader::VaultLock};
+pub use self::{
+    break_glass::VaultGlass, journal::VaultJournal, kv::KvVersions, leader::VaultLock,
+    relay::VaultRelay,
+};
 
 use std::{
     collections::HashMap,

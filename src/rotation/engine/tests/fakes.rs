@@ -458,6 +458,8 @@ impl Journal for World {
 
 #[async_trait]
 impl Readers for World {
+    fn gather(&self) {}
+
     fn announce(&self, _: &str, _: &RotationId, _: Option<Timestamp>) {
         self.with(|state| state.announced += 1);
     }

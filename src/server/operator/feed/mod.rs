@@ -220,6 +220,10 @@ impl State {
 
 #[async_trait]
 impl Readers for Sidecars {
+    fn gather(&self) {
+        self.state().table = Table::new(self.limits, self.clock.now());
+    }
+
     fn announce(&self, place: &str, rotation: &RotationId, monitored_until: Option<Timestamp>) {
         let place: Arc<str> = place.into();
         let announcement = Announcement { rotation: rotation.0.as_str().into(), monitored_until };

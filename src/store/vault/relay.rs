@@ -1,0 +1,87 @@
+//! Word between operators: one path of Vault that names the places where something moved lately,
+//! written with check-and-set.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::VaultStore;
+use crate::{
+    domain::fault::{Fault, Reason},
+    rotation::ports::Relay,
+};
+
+/// How often a post is tried while others post.
+const ATTEMPTS: usize = 5;
+/// How long a word stands: longer than any leader takes to hear of it.
+const STANDS: SignedDuration = SignedDuration::from_mins(10);
+
+/// A path of Vault that carries word.
+pub struct VaultRelay {
+    store: Arc<VaultStore>,
+    path: String,
+}
+
+/// By place.
+#[derive(Default, Serialize, Deserialize)]
+struct Words(BTreeMap<String, Word>);
+
+#[derive(Serialize, Deserialize)]
+struct Word {
+    at: Timestamp,
+    /// The version of the path by which it was posted.
+    version: u64,
+}
+
+impl VaultStore {
+    /// Word between operators below a path of a key-value engine of version 2.
+    pub fn relay(self: &Arc<Self>, mount: &str, path: &str) -> VaultRelay {
+        VaultRelay { store: Arc::clone(self), path: format!("{mount}/data/{path}/~words") }
+    }
+}
+
+impl VaultRelay {
+    async fn read(&self) -> Result<(Words, u64), Fault> {
+        match self.store.request("relay_read", Method::GET, &self.path, &[], None).await {
+            Ok(envelope) => {
+                let data = envelope.data.unwrap_or_default();
+                let version = data.pointer("/metadata/version").and_then(Value::as_u64);
+                let words = data.pointer("/data/words").cloned().unwrap_or_default();
+                Ok((serde_json::from_value(words).unwrap_or_default(), version.unwrap_or(0)))
+            }
+            Err(fault) if fault.reason == Reason::NotFound => Ok((Words::default(), 0)),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+#[async_trait]
+impl Relay for VaultRelay {
+    async fn post(&self, place: &str) -> Result<(), Fault> {
+        let mut last = Fault::new(Reason::Conflict, "others post all the time");
+        for _ in 0..ATTEMPTS {
+            let (Words(mut words), version) = self.read().await?;
+            let at = self.store.clock.wall();
+            words.retain(|_, word| at.duration_since(word.at) < STANDS);
+            words.insert(place.to_owned(), Word { at, version: version + 1 });
+            let body = json!({ "options": { "cas": version }, "data": { "words": words } });
+            let posted = self.store.request("relay_write", Method::POST, &self.path, &[], Some(body));
+            match posted.await {
+                Ok(_) => return Ok(()),
+                Err(fault) if fault.reason == Reason::Conflict => last = fault,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(last)
+    }
+
+    async fn posted(&self, seen: u64) -> Result<(Vec<String>, u64), Fault> {
+        let (Words(words), version) = self.read().await?;
+        let new = words.into_iter().filter(|(_, word)| word.version > seen);
+        Ok((new.map(|(place, _)| place).collect(), version))
+    }
+}
