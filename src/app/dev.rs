@@ -46,7 +46,9 @@ pub(super) async fn run(args: DevArgs) -> Result<(), StartError> {
     let listen = args.listen.to_string();
     let path = directory.join("config.toml");
     std::fs::write(&path, filled(format!("{COMMON}{sources}")).replace("LISTEN", &listen))?;
-    std::fs::write(directory.join("operator.toml"), filled(format!("{OPERATOR}{keeper}")))?;
+    let mount = if args.vault { dev_vault::MOUNT } else { "" };
+    let operator = filled(format!("{OPERATOR}{keeper}")).replace("MOUNT\n", mount);
+    std::fs::write(directory.join("operator.toml"), operator)?;
     let environment = Box::new(|name: &str| config::environment(name));
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;

@@ -31,6 +31,8 @@ TOKEN
 mount = "secret-broker-dev"
 path = "secret-operator"
 "#;
+/// The mount of the secrets that the operator rotates.
+pub(super) const MOUNT: &str = "mount = \"secret-broker-dev\"\n";
 const VALUES: &str = "secret-broker-dev";
 const LEASES: &str = "secret-broker-dev-leases";
 
@@ -99,7 +101,10 @@ pub(super) fn sealed() -> Result<BTreeMap<&'static str, Fields>, StartError> {
     let entries = CATALOGUE.iter().filter(|(_, category, _)| *category == "application");
     let secret = |(name, _, fields): &(&'static str, _, &[Field])| {
         let values = generated(fields)?.into_iter();
-        Ok((*name, values.map(|(field, text)| (field.to_owned(), SecretValue::new(text))).collect()))
+        Ok((
+            *name,
+            values.map(|(field, text)| (field.to_owned(), SecretValue::new(text))).collect(),
+        ))
     };
     entries.map(secret).collect()
 }

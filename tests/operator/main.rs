@@ -12,6 +12,7 @@
 
 mod application;
 mod commands;
+mod dev;
 mod kills;
 mod kills_elsewhere;
 mod rig;

@@ -70,4 +70,3 @@ pub async fn datadog(lag: usize) -> (Api, Arc<Mutex<Keys>>) {
     let state = Arc::clone(&keys);
     (Api::start(move |call| answer(&state, call)).await, keys)
 }
-

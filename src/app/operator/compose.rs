@@ -12,11 +12,7 @@ use super::{
 };
 
 use crate::{
-    app::{
-        StartError,
-        clock::SystemClock,
-        stores::Surroundings,
-    },
+    app::{StartError, clock::SystemClock, stores::Surroundings},
     broker::ports::Clock,
     config::operator::{OperatorConfig, Rotated},
     domain::{
@@ -98,17 +94,8 @@ fn managed(
     rotated: Rotated,
     all: &[Around],
 ) -> Result<Managed, Fault> {
-    let Rotated {
-        category,
-        tier,
-        schedule,
-        pair,
-        place,
-        mut terms,
-        target,
-        validators,
-        checks,
-    } = rotated;
+    let Rotated { category, tier, schedule, pair, place, mut terms, target, validators, checks } =
+        rotated;
     let held = targets::held(&target);
     let rotator = reach.rotator(name, target)?;
     terms.overlapping = rotator.is_overlapping();

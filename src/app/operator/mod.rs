@@ -10,7 +10,6 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 

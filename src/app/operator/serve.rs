@@ -147,7 +147,8 @@ async fn open(
     });
     let observer = Arc::clone(&composed.around.metrics) as _;
     let services = Services::new(operator, health, edge.server.reflection, pages, observer)?;
-    Doors::open(edge.server, edge.tls, services, composed.keeper.vault(), &composed.around, tasks).await
+    Doors::open(edge.server, edge.tls, services, composed.keeper.vault(), &composed.around, tasks)
+        .await
 }
 
 /// Looks at what nobody tells of.

@@ -182,11 +182,7 @@ impl Reach {
         source.map(|source| self.login(source)).transpose()
     }
 
-    fn path(
-        &self,
-        path: &str,
-        fields: BTreeMap<String, String>,
-    ) -> Result<Arc<dyn Login>, Fault> {
+    fn path(&self, path: &str, fields: BTreeMap<String, String>) -> Result<Arc<dyn Login>, Fault> {
         Ok(Arc::new(FromStore::new(self.vault()?.origin(place(path, fields)))))
     }
 

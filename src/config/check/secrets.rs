@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Check, Key, raw};
 use crate::{
-    config::{
-        Deployment, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod,
-        VaultPath,
-    },
+    config::{Deployment, Generator, Secret, SecretOrigin, VaultEngine, VaultMethod, VaultPath},
     domain::{
         life::Terms,
         secret::{SINGLE_FIELD, SecretName},

@@ -20,7 +20,9 @@ pub use login::LoginSource;
 pub use targets::Target;
 pub use validators::Validator;
 
-use super::{AuditSink, Credential, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read};
+use super::{
+    AuditSink, Credential, Environment, Mistake, Mistakes, Server, Telemetry, Tls, Vault, read,
+};
 use crate::domain::{
     policy::Policy,
     rotation::{Terms, schedule::Schedule},

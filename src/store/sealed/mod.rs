@@ -101,11 +101,7 @@ impl SealedFile {
     }
 
     /// The secret at a place of the file, as a sidecar of this environment and colour sees it.
-    pub fn origin(
-        self: &Arc<Self>,
-        place: String,
-        deployment: Deployment,
-    ) -> Sealed {
+    pub fn origin(self: &Arc<Self>, place: String, deployment: Deployment) -> Sealed {
         let watch = FileWatch::new([self.path.clone()]);
         Sealed { file: Arc::clone(self), place: Arc::new(place), deployment, watch }
     }

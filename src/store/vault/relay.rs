@@ -69,7 +69,8 @@ impl Relay for VaultRelay {
             words.retain(|_, word| at.duration_since(word.at) < STANDS);
             words.insert(place.to_owned(), Word { at, version: version + 1 });
             let body = json!({ "options": { "cas": version }, "data": { "words": words } });
-            let posted = self.store.request("relay_write", Method::POST, &self.path, &[], Some(body));
+            let posted =
+                self.store.request("relay_write", Method::POST, &self.path, &[], Some(body));
             match posted.await {
                 Ok(_) => return Ok(()),
                 Err(fault) if fault.reason == Reason::Conflict => last = fault,
