@@ -74,7 +74,7 @@ async fn of_an_access_key_of_aws() {
 async fn of_a_key_behind_an_alias_of_kms() {
     let (rig, moto) = (Rig::start().await, Moto::start().await);
     let settings = format!(
-        "alias = \"alias/shop\"\nendpoint = \"{}\"\npatience = \"5s\"\n{}",
+        "alias = \"alias/shop\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\npatience = \"5s\"\n{}",
         moto.address(),
         login(&rig, &moto.admin)
     );
