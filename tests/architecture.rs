@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
     ("state", &["broker", "config", "domain", "sealing"]),
-    ("telemetry", &["broker", "config", "domain"]),
+    ("telemetry", &["broker", "config", "domain", "rotation"]),
     ("tls", &["domain", "files", "identity"]),
     ("alert", &["domain", "rotation"]),
     ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),

@@ -25,10 +25,13 @@ use crate::{
     rotation::{
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
-        ports::{Adoption, Journal, Readers, Records, Versions},
+        ports::{Adoption, Journal, Readers, Records, Validator, Versions},
     },
     store::{VersionKey, vault::VaultStore},
-    telemetry::Metrics,
+    telemetry::{
+        Metrics,
+        rotations::{ObservedAlerts, ObservedJournal, ObservedValidator, RotationMetrics},
+    },
 };
 
 /// An engine and what it was built on.
@@ -36,6 +39,7 @@ pub(super) struct Composed {
     pub(super) engine: Arc<Engine>,
     pub(super) vault: Server,
     pub(super) around: Surroundings,
+    pub(super) metrics: Arc<RotationMetrics>,
     /// Tells this process from all others.
     pub(super) actor: String,
 }
@@ -49,9 +53,11 @@ impl Composed {
         let key = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
         let wall = clock.wall();
         let seed = u64::try_from(wall.as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
+        let (metrics, rotations) = Metrics::of_operator();
+        let rotations = Arc::new(rotations);
         let around = Surroundings {
             clock: Arc::clone(&clock),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(metrics),
             versions: Arc::clone(&key),
             seed,
         };
@@ -59,12 +65,18 @@ impl Composed {
         let vault = &server.store;
         let journal = &config.journal;
         let journal: Arc<dyn Journal> = Arc::new(vault.journal(&journal.mount, &journal.path));
+        let journal = Arc::new(ObservedJournal { journal, metrics: Arc::clone(&rotations) });
         let records: Arc<dyn Records> = match config.records {
             Some(directory) => Arc::new(Directory::new(directory)),
             None => Arc::new(()),
         };
         let http = Http::new().map_err(StartError::Operator)?;
-        let composer = Composer { vault: Arc::clone(vault), versions: key, http: http.clone() };
+        let composer = Composer {
+            vault: Arc::clone(vault),
+            versions: key,
+            http: http.clone(),
+            metrics: Arc::clone(&rotations),
+        };
         let checks: Vec<_> = config.checks.into_iter().map(|c| composer.check(c)).collect();
         let mut catalogue = Catalogue::new();
         for (name, rotated) in config.secrets {
@@ -73,10 +85,11 @@ impl Composed {
         }
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
         let alerts = targets::alerts(config.alerts, vault, &http);
+        let alerts = Arc::new(ObservedAlerts { alerts, metrics: Arc::clone(&rotations) });
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
-        Ok(Self { engine: Arc::new(engine), vault: server, around, actor })
+        Ok(Self { engine: Arc::new(engine), vault: server, around, metrics: rotations, actor })
     }
 }
 
@@ -89,6 +102,7 @@ struct Composer {
     vault: Arc<VaultStore>,
     versions: Arc<VersionKey>,
     http: Http,
+    metrics: Arc<RotationMetrics>,
 }
 
 impl Composer {
@@ -124,7 +138,12 @@ impl Composer {
         };
         let own: Vec<_> = checks.into_iter().map(|c| self.check(c)).collect();
         let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
-        let validators = validators.into_iter().map(|v| targets::validator(v, vault, http));
+        let validators = validators.into_iter().map(|settings| {
+            let validator = targets::validator(settings, vault, http);
+            let metrics = Arc::clone(&self.metrics);
+            let observed = ObservedValidator { validator, secret: name.clone(), metrics };
+            Arc::new(observed) as Arc<dyn Validator>
+        });
         Ok(Managed {
             category,
             tier,

@@ -30,7 +30,7 @@ use crate::{
         dispatch::Pages,
         operator::{FeedLimits, Operator, Parts, Services, Sidecars},
     },
-    telemetry::{Logs, Readiness, http, panics},
+    telemetry::{Logs, Readiness, http, panics, rotations::ObservedLead},
 };
 
 /// The time for calls that use targets.
@@ -74,7 +74,8 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     let vault = Arc::clone(&composed.vault.store);
     tasks.spawn(async move { vault.run().await });
     let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let lock: Arc<dyn Leadership> = Arc::new(lock);
+    let metrics = Arc::clone(&composed.metrics);
+    let lock: Arc<dyn Leadership> = Arc::new(ObservedLead { lead: Arc::new(lock), metrics });
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {
