@@ -7,6 +7,8 @@
 pub mod alert;
 pub mod app;
 pub mod audit;
+#[cfg(feature = "operator")]
+pub mod bootstrap;
 pub mod broker;
 pub mod cli;
 #[cfg(feature = "operator")]

@@ -42,9 +42,37 @@ pub enum Action {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Make what the operator and the sidecars need elsewhere.
+    #[command(subcommand)]
+    Bootstrap(Bootstrap),
     /// A command about secrets.
     #[command(flatten)]
     People(Command),
+}
+
+/// What is made.
+#[derive(Debug, Subcommand)]
+pub enum Bootstrap {
+    /// Make Vault's engines, policies and roles that the configuration needs, or show what is missing. Logs in with
+    /// `VAULT_TOKEN`, or else as the configuration says.
+    Vault(BootstrapVault),
+}
+
+/// What is made in Vault.
+#[derive(Debug, clap::Args)]
+pub struct BootstrapVault {
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Vault's address from here, in place of the configuration's.
+    #[arg(long, env = "VAULT_ADDR", value_name = "URL")]
+    pub address: Option<String>,
+    /// The authorities of Vault's certificate, in place of the configuration's.
+    #[arg(long, env = "VAULT_CACERT", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Write the policies as files into this directory, ask no Vault, and do nothing else.
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    pub policies: Option<PathBuf>,
 }
 
 /// What people ask for.

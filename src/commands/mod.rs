@@ -5,6 +5,7 @@
 //! 2 usage or configuration, 3 unknown or refused, 4 not available, 7 the rotation did not succeed.
 
 pub mod args;
+pub mod bootstrap;
 mod glass;
 mod progress;
 mod rotate;

@@ -1,5 +1,6 @@
 //! The operator's composition: from its command line and configuration to an engine at work.
 
+mod bootstrap;
 mod compose;
 mod person;
 mod serve;
@@ -20,7 +21,7 @@ use self::compose::Composed;
 use super::{StartError, complain, print};
 use crate::{
     cli::{Console, failure},
-    commands::{self, Args, Command, Desk, args::Action},
+    commands::{self, Args, Command, Desk, args::{self, Action}},
     config::{
         self,
         operator::{OperatorConfig, raw},
@@ -56,6 +57,9 @@ pub fn main() -> ExitCode {
                 },
                 Err(error) => complain(&error, failure::USAGE),
             },
+            Action::Bootstrap(args::Bootstrap::Vault(given)) => {
+                bootstrap::bootstrap(&args.config, given, args.json).await
+            }
             Action::People(command) => people(&args.config, command, args.json).await,
         }
     })

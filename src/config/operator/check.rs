@@ -10,7 +10,7 @@ use jiff::{
 };
 
 use super::{
-    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
+    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, bootstrap, checks, policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets, validators,
 };
@@ -49,6 +49,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
     let checks = each(check, &Key::of("check"), file.check, checks::check);
     let alerts = each(check, &Key::of("alerts"), file.alerts, alerts::check);
     let policy = policy::check(check, file.policy);
+    let bootstrap = bootstrap::check(check, file.bootstrap);
     let records = check.some_path(&Key::of("records").name("directory"), file.records.directory);
     Some(OperatorConfig {
         server: server?,
@@ -62,6 +63,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         alerts: alerts?,
         policy,
         break_glass: file.break_glass.map(|glass| BreakGlassTerms { token_role: glass.token_role }),
+        bootstrap: bootstrap?,
         records: records?,
         audit: audit?,
         telemetry: telemetry?,

@@ -1,6 +1,7 @@
 //! What the operator is told to do: one TOML file, checked as the sidecar's is.
 
 pub mod alerts;
+pub mod bootstrap;
 mod check;
 pub mod checks;
 pub mod login;
@@ -52,6 +53,8 @@ pub struct OperatorConfig {
     pub policy: Policy,
     /// How access is opened in emergencies; not at all when absent.
     pub break_glass: Option<BreakGlassTerms>,
+    /// What `bootstrap vault` makes.
+    pub bootstrap: bootstrap::Bootstrap,
     /// Where records are written for people.
     pub records: Option<PathBuf>,
     /// Where calls are recorded.

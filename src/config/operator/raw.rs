@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{super::raw, alerts, checks, targets::Rotate, validators};
+use super::{super::raw, alerts, bootstrap, checks, targets::Rotate, validators};
 use crate::config::units::{Count, Span, days, hours, mins, secs};
 
 pub(super) type Overlap = Span<{ hours(24) }, 0, { days(90) }>;
@@ -44,6 +44,8 @@ pub struct File {
     pub policy: Vec<Grant>,
     /// Access to secrets in emergencies; none is opened without it.
     pub break_glass: Option<BreakGlass>,
+    /// What `bootstrap vault` makes in Vault for the operator and the sidecars.
+    pub bootstrap: bootstrap::Raw,
     /// Where records of rotations are written for people.
     pub records: Records,
     /// Where calls are recorded.

@@ -1,0 +1,90 @@
+//! `bootstrap`: the configuration's Vault, reached with the rights of whoever types.
+
+use std::{io, path::Path, process::ExitCode, sync::Arc};
+
+use super::{compose, load};
+use crate::{
+    app::{complain, stores::{Server, Surroundings}},
+    cli::{Console, failure},
+    commands::{
+        args::BootstrapVault,
+        bootstrap::{vault, write_policies},
+    },
+    config::{self, AuthMethod, Credential, VaultAuth, operator::OperatorConfig},
+    domain::secret::SecretValue,
+    store::VersionKey,
+    telemetry::{Logs, Metrics},
+};
+
+/// The variable of an administrator's token.
+const TOKEN: &str = "VAULT_TOKEN";
+
+pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> ExitCode {
+    let mut config = match load(path) {
+        Ok(config) => config,
+        Err(error) => return complain(&error, failure::USAGE),
+    };
+    let quiet = config::Telemetry { log_filter: "error".to_owned(), ..config.telemetry.clone() };
+    if let Err(error) = Logs::install(&quiet) {
+        return complain(&error, failure::USAGE);
+    }
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
+    let ended = match &args.policies {
+        Some(directory) => write_policies(&config, directory, &mut console),
+        None => {
+            let server = match connect(&mut config, &args) {
+                Ok(server) => server,
+                Err(error) => return complain(&error, failure::OTHER),
+            };
+            vault(&config, server.store.as_ref(), (args.dry_run, json), &mut console).await
+        }
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if let Some(message) = &failure.message {
+                console.complain(message);
+            }
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn connect(
+    config: &mut OperatorConfig,
+    args: &BootstrapVault,
+) -> Result<Server, crate::app::StartError> {
+    let vault = &mut config.vault;
+    if let Some(address) = &args.address {
+        vault.address.clone_from(address);
+        vault.server_name = None;
+    }
+    if args.ca.is_some() {
+        vault.ca.clone_from(&args.ca);
+    }
+    if let Some(token) = config::environment(TOKEN) {
+        let token = Credential::Value(SecretValue::new(token));
+        vault.auth =
+            VaultAuth { mount: "token".to_owned(), method: AuthMethod::Token { token } };
+        vault.client_cert = None;
+    }
+    let key = VersionKey::generate().map_err(crate::app::StartError::Randomness)?;
+    let around = Surroundings {
+        clock: compose::clock(),
+        metrics: Arc::new(Metrics::new()),
+        versions: Arc::new(key),
+        seed: 1,
+    };
+    let auth = VaultAuth { mount: String::new(), method: AuthMethod::Cert { name: None } };
+    let settings = config::Vault {
+        address: vault.address.clone(),
+        namespace: vault.namespace.clone(),
+        ca: vault.ca.clone(),
+        client_cert: vault.client_cert.clone(),
+        server_name: vault.server_name.clone(),
+        auth: std::mem::replace(&mut vault.auth, auth),
+        ..*vault
+    };
+    Ok(Server::connect(settings, &around, 0)?)
+}
