@@ -15,9 +15,8 @@ const SETS: [&str; 5] = [
 
 /// Compares texts by their lines.
 pub(super) fn of_texts(there: Option<&str>, wanted: &str) -> State {
-    let lines = |text: &str| {
-        text.trim().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
-    };
+    let lines =
+        |text: &str| text.trim().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
     let wanted = lines(wanted);
     let Some(there) = there.map(lines) else {
         return State::Missing(wanted.iter().map(|line| format!("+ {line}")).collect());

@@ -143,11 +143,12 @@ fn object(path: String, fields: Value) -> Wanted<'static> {
 }
 
 fn method(kubernetes: &KubernetesAuth) -> Result<Wanted<'_>, WantedError> {
-    let mut fields = Map::from_iter([("kubernetes_host".to_owned(), json!(kubernetes.host))]);
+    let mut fields = Map::from_iter([
+        ("kubernetes_host".to_owned(), json!(kubernetes.host)),
+        ("disable_local_ca_jwt".to_owned(), json!(kubernetes.outside)),
+    ]);
     if let Some(path) = &kubernetes.ca {
         fields.insert("kubernetes_ca_cert".to_owned(), json!(read(path)?.trim()));
-        // Otherwise Vault takes those of its own pod.
-        fields.insert("disable_local_ca_jwt".to_owned(), json!(kubernetes.reviewer.is_some()));
     }
     Ok(Wanted::Object(Object {
         path: format!("auth/{}/config", kubernetes.mount),

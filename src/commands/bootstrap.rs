@@ -24,9 +24,7 @@ pub fn write_policies(
     for policy in policies {
         let path = directory.join(format!("{}.hcl", policy.name));
         fs::create_dir_all(directory).and_then(|()| fs::write(&path, &policy.text)).map_err(
-            |error| {
-                Failure::new(failure::OTHER, format!("{}: {}", path.display(), error.kind()))
-            },
+            |error| Failure::new(failure::OTHER, format!("{}: {}", path.display(), error.kind())),
         )?;
         console.write(format!("{}\n", path.display()).as_bytes())?;
     }

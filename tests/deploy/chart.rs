@@ -51,7 +51,10 @@ fn what_is_needed_is_asked_for_by_name() {
     for (set, missing) in [
         ("vault.address=", "vault.address is needed"),
         ("operator.config.secrets=null", "operator.config.secrets is empty"),
-        ("monitoring.serviceMonitor.enabled=true,operator.tls.secretName=x", "operatorClientSecret is needed"),
+        (
+            "monitoring.serviceMonitor.enabled=true,operator.tls.secretName=x",
+            "operatorClientSecret is needed",
+        ),
     ] {
         let (fine, said) = run(&mut template(&["--set", set]));
         assert!(!fine && said.contains(missing), "{set}: {said}");
@@ -131,9 +134,9 @@ fn what_is_derived_is_current() {
     let (fine, said) = run(generate.arg(directory.path()));
     assert!(fine, "{said}");
     let derived = ["helm/secret-broker/values.schema.json", "manifests/secret-broker.yaml"];
-    let policies = files("deploy/vault").into_iter().filter_map(|path| {
-        path.strip_prefix(root().join("deploy")).ok().map(Path::to_owned)
-    });
+    let policies = files("deploy/vault")
+        .into_iter()
+        .filter_map(|path| path.strip_prefix(root().join("deploy")).ok().map(Path::to_owned));
     let all = derived.iter().map(|path| Path::new(path).to_owned()).chain(policies);
     for path in all {
         let made = fs::read_to_string(directory.path().join(&path)).unwrap();

@@ -1,12 +1,6 @@
 //! The image: both programs, static, for nobody's root, and the same bytes each time.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -28,9 +22,8 @@ fn unpack(archive: &Path, into: &Path) -> Value {
     }
     output(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&layout));
     let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let blob = |digest: &Value| {
-        layout.join("blobs").join(digest.as_str().unwrap().replacen(':', "/", 1))
-    };
+    let blob =
+        |digest: &Value| layout.join("blobs").join(digest.as_str().unwrap().replacen(':', "/", 1));
     let index = read(&layout.join("index.json"));
     let manifest = read(&blob(&index["manifests"][0]["digest"]));
     let layers = manifest["layers"].as_array().unwrap();
@@ -55,7 +48,11 @@ fn the_image_holds_two_static_programs_and_no_shell_and_is_the_same_each_time() 
     let found = output(Command::new("find").arg(&rootfs).args(["-type", "f", "-printf", "%P\\n"]));
     for path in found.lines() {
         let mode = fs::metadata(rootfs.join(path)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o6002, 0, "{path} is not writable for all, and nobody's but its caller's");
+        assert_eq!(
+            mode & 0o6002,
+            0,
+            "{path} is not writable for all, and nobody's but its caller's"
+        );
         if mode & 0o111 != 0 {
             programs.insert(path.to_owned(), rootfs.join(path));
         }

@@ -12,7 +12,7 @@ const SCRAPED: [&str; 5] = ["namespace", "pod", "job", "instance", "le"];
 
 /// The texts between quotation marks in the source of what is told.
 fn names() -> BTreeSet<String> {
-    let sources = files("src/telemetry").into_iter().chain(files("src/inject"));
+    let sources = files("src/telemetry").into_iter();
     let text: String = sources.map(|path| fs::read_to_string(path).unwrap()).collect();
     text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -79,7 +79,8 @@ fn rules_and_dashboards_name_what_the_programs_tell() {
 
 #[test]
 fn the_rules_warn_a_month_before_a_week_before_and_on_the_day() {
-    let text = fs::read_to_string(root().join("deploy/prometheus/secret-broker.rules.yaml")).unwrap();
+    let text =
+        fs::read_to_string(root().join("deploy/prometheus/secret-broker.rules.yaml")).unwrap();
     let rule = |name: &str| {
         let rest = text.split(&format!("- alert: {name}\n")).nth(1).expect(name);
         rest.split("- alert:").next().unwrap()
@@ -108,7 +109,10 @@ fn dashboards_are_whole_and_ask_one_source() {
     for path in files("deploy/grafana") {
         let dashboard: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(format!("{}.json", dashboard["uid"].as_str().unwrap()), path.file_name().unwrap().to_str().unwrap());
+        assert_eq!(
+            format!("{}.json", dashboard["uid"].as_str().unwrap()),
+            path.file_name().unwrap().to_str().unwrap()
+        );
         let panels = dashboard["panels"].as_array().unwrap();
         let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
         assert_eq!(ids.len(), panels.len());

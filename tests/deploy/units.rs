@@ -18,7 +18,8 @@ fn systemd_finds_nothing_to_complain_of_and_little_exposed() {
         let path = directory.path().join(unit.file_name().unwrap());
         fs::write(&path, text).unwrap();
         let mut verify = Command::new("systemd-analyze");
-        let (fine, said) = run(verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&path));
+        let (fine, said) =
+            run(verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&path));
         assert!(fine && said.is_empty(), "{}: {said}", unit.display());
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--offline=yes", "--no-pager", "--threshold=15"]).arg(&path);

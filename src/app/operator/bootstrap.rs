@@ -4,7 +4,10 @@ use std::{io, path::Path, process::ExitCode, sync::Arc};
 
 use super::{compose, load};
 use crate::{
-    app::{complain, stores::{Server, Surroundings}},
+    app::{
+        complain,
+        stores::{Server, Surroundings},
+    },
     cli::{Console, failure},
     commands::{
         args::BootstrapVault,
@@ -30,15 +33,14 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
     }
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
-    let ended = match &args.policies {
-        Some(directory) => write_policies(&config, directory, &mut console),
-        None => {
-            let server = match connect(&mut config, &args) {
-                Ok(server) => server,
-                Err(error) => return complain(&error, failure::OTHER),
-            };
-            vault(&config, server.store.as_ref(), (args.dry_run, json), &mut console).await
-        }
+    let ended = if let Some(directory) = &args.policies {
+        write_policies(&config, directory, &mut console)
+    } else {
+        let server = match connect(&mut config, &args) {
+            Ok(server) => server,
+            Err(error) => return complain(&error, failure::OTHER),
+        };
+        vault(&config, server.store.as_ref(), (args.dry_run, json), &mut console).await
     };
     match ended {
         Ok(code) => ExitCode::from(code),
@@ -65,8 +67,7 @@ fn connect(
     }
     if let Some(token) = config::environment(TOKEN) {
         let token = Credential::Value(SecretValue::new(token));
-        vault.auth =
-            VaultAuth { mount: "token".to_owned(), method: AuthMethod::Token { token } };
+        vault.auth = VaultAuth { mount: "token".to_owned(), method: AuthMethod::Token { token } };
         vault.client_cert = None;
     }
     let key = VersionKey::generate().map_err(crate::app::StartError::Randomness)?;

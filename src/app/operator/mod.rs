@@ -21,7 +21,10 @@ use self::compose::Composed;
 use super::{StartError, complain, print};
 use crate::{
     cli::{Console, failure},
-    commands::{self, Args, Command, Desk, args::{self, Action}},
+    commands::{
+        self, Args, Command, Desk,
+        args::{self, Action},
+    },
     config::{
         self,
         operator::{OperatorConfig, raw},

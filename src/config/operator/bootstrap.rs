@@ -46,10 +46,13 @@ pub struct Kubernetes {
     pub mount: String,
     /// The API server as Vault reaches it.
     pub host: String,
-    /// The API server's authorities; those of the pod that Vault runs in when absent.
+    /// Whether Vault runs outside of the cluster: then nothing is taken from its own pod.
+    pub outside: bool,
+    /// The API server's authorities; those of the pod that Vault runs in, or of its machine, when absent.
     pub ca: Option<PathBuf>,
-    /// The token that Vault asks TokenReview with; that of its own pod when absent. It is written once, when the
-    /// method is made.
+    /// The token that Vault asks `TokenReview` with. When absent, that of its own pod, or from outside the very token
+    /// that is reviewed, whose account has to be allowed to. It can't be read back, so it is
+    /// written only when the method is made or another setting of it differs.
     pub reviewer_token_file: Option<PathBuf>,
     /// The audience that tokens have to be for.
     pub audience: String,
@@ -60,6 +63,7 @@ impl Default for Kubernetes {
         Self {
             mount: "kubernetes".to_owned(),
             host: "https://kubernetes.default.svc".to_owned(),
+            outside: false,
             ca: None,
             reviewer_token_file: None,
             audience: "vault".to_owned(),
@@ -180,9 +184,11 @@ pub struct KubernetesAuth {
     pub mount: String,
     /// The API server as Vault reaches it.
     pub host: String,
+    /// Whether Vault runs outside of the cluster.
+    pub outside: bool,
     /// The API server's authorities.
     pub ca: Option<PathBuf>,
-    /// The token that Vault asks TokenReview with.
+    /// The token that Vault asks `TokenReview` with.
     pub reviewer: Option<Credential>,
     /// The audience that tokens have to be for.
     pub audience: String,
@@ -282,7 +288,7 @@ pub(super) fn check(check: &mut Check<'_>, raw: Raw) -> Option<Bootstrap> {
 }
 
 fn kubernetes(check: &mut Check<'_>, key: &Key, raw: Kubernetes) -> Option<KubernetesAuth> {
-    let Kubernetes { mount, host, ca, reviewer_token_file, audience } = raw;
+    let Kubernetes { mount, host, outside, ca, reviewer_token_file, audience } = raw;
     let mount = check.vault_path(&key.name("mount"), Some(mount), "bootstrap.kubernetes");
     let form = "expected https://HOST:PORT";
     let host = check.url(&key.name("host"), Some(host), false, "bootstrap.kubernetes", form);
@@ -292,6 +298,7 @@ fn kubernetes(check: &mut Check<'_>, key: &Key, raw: Kubernetes) -> Option<Kuber
     Some(KubernetesAuth {
         mount: mount?,
         host: host?,
+        outside,
         ca: ca?,
         reviewer: reviewer?.map(Credential::File),
         audience: audience?,
