@@ -171,9 +171,9 @@ fn rotate(rules: &mut Rules, rotated: &Rotated) -> bool {
 ///
 /// # Errors
 /// When a path would open more than one secret.
-pub fn sidecar(config: &OperatorConfig, role: &SidecarRole) -> Result<Policy, WideError> {
+pub fn sidecar(role: &SidecarRole, reached: Vec<Reach>) -> Result<Policy, WideError> {
     let mut rules = Rules::of_a_token();
-    for Reach { engine, .. } in reach::of(config, role) {
+    for Reach { engine, .. } in reached {
         match engine {
             VaultEngine::KvV1 { mount, path } => rules.path(&format!("{mount}/{path}"), READ),
             VaultEngine::KvV2 { mount, path, .. } => {

@@ -25,8 +25,14 @@ pub struct Reach {
     pub engine: VaultEngine,
 }
 
+/// What a role of injected pods reads, of the webhook's catalogue.
+pub fn of_pods(config: &OperatorConfig, role: &SidecarRole) -> Vec<Reach> {
+    let all = config.bootstrap.pods.secrets.iter();
+    chosen(role, all.map(|(name, (category, engine))| (name, category, engine.clone())))
+}
+
 /// What a role of sidecars reads, of the catalogue and of the further secrets.
-pub fn of(config: &OperatorConfig, role: &SidecarRole) -> Vec<Reach> {
+pub fn of_sidecars(config: &OperatorConfig, role: &SidecarRole) -> Vec<Reach> {
     let rotated = config.secrets.iter().filter_map(|(name, rotated)| {
         let engine = match (&rotated.place, &rotated.target) {
             (Some(place), _) => VaultEngine::KvV2 {
@@ -49,7 +55,14 @@ pub fn of(config: &OperatorConfig, role: &SidecarRole) -> Vec<Reach> {
     });
     let further =
         config.bootstrap.secrets.iter().map(|(name, (category, e))| (name, category, e.clone()));
-    let chosen = rotated.chain(further).filter(|(name, category, _)| {
+    chosen(role, rotated.chain(further))
+}
+
+fn chosen<'a>(
+    role: &SidecarRole,
+    all: impl Iterator<Item = (&'a SecretName, &'a String, VaultEngine)>,
+) -> Vec<Reach> {
+    let chosen = all.filter(|(name, category, _)| {
         role.secrets.iter().any(|pattern| pattern.matches(name.as_str()))
             || role.categories.iter().any(|pattern| pattern.matches(category))
     });

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::policy::{self, Policy, WideError};
+use super::{
+    policy::{self, Policy, WideError},
+    reach,
+};
 use crate::config::{
     Credential, VaultEngine,
     operator::{
@@ -80,7 +83,10 @@ pub enum WantedError {
 pub fn policies(config: &OperatorConfig) -> Result<Vec<Policy>, WideError> {
     let mut policies = vec![policy::operator(config)?];
     for role in &config.bootstrap.sidecars {
-        policies.push(policy::sidecar(config, role)?);
+        policies.push(policy::sidecar(role, reach::of_sidecars(config, role))?);
+    }
+    for role in &config.bootstrap.pods.roles {
+        policies.push(policy::sidecar(role, reach::of_pods(config, role))?);
     }
     Ok(policies)
 }
@@ -97,7 +103,8 @@ pub fn wanted(config: &OperatorConfig) -> Result<Vec<Wanted<'_>>, WantedError> {
         all.push(Wanted::Auth { mount: kubernetes.mount.clone(), kind: "kubernetes" });
         all.push(method(kubernetes)?);
         all.push(login(kubernetes, &bootstrap.operator));
-        all.extend(bootstrap.sidecars.iter().map(|sidecars| login(kubernetes, &sidecars.role)));
+        let roles = bootstrap.sidecars.iter().chain(&bootstrap.pods.roles);
+        all.extend(roles.map(|sidecars| login(kubernetes, &sidecars.role)));
     }
     for connection in &bootstrap.connections {
         database(connection, &mut all);
@@ -118,7 +125,8 @@ fn engines(config: &OperatorConfig) -> Vec<Wanted<'static>> {
     let mut keyed = BTreeSet::from([config.journal.mount.clone()]);
     keyed.extend(config.secrets.values().filter_map(|s| s.place.as_ref()).map(|p| p.mount.clone()));
     let mut old = BTreeSet::new();
-    for (_, engine) in config.bootstrap.secrets.values() {
+    let further = config.bootstrap.secrets.values().chain(config.bootstrap.pods.secrets.values());
+    for (_, engine) in further {
         match engine {
             VaultEngine::KvV2 { mount, .. } => drop(keyed.insert(mount.clone())),
             VaultEngine::KvV1 { mount, .. } => drop(old.insert(mount.clone())),

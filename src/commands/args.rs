@@ -70,6 +70,9 @@ pub struct BootstrapVault {
     /// The authorities of Vault's certificate, in place of the configuration's.
     #[arg(long, env = "VAULT_CACERT", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// The injection webhook's configuration: its grants become roles and policies, too.
+    #[arg(long, value_name = "FILE")]
+    pub inject: Option<PathBuf>,
     /// Write the policies as files into this directory, ask no Vault, and do nothing else.
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     pub policies: Option<PathBuf>,

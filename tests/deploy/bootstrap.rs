@@ -267,10 +267,34 @@ async fn its_policies_let_a_sidecar_read_and_keep_what_is_its_own_and_nothing_el
 }
 
 #[tokio::test]
+async fn the_webhooks_grants_become_a_role_and_a_policy_for_each_service_account() {
+    let rig = Rig::start().await;
+    let path = rig.directory.path().join("inject.toml");
+    std::fs::write(&path, INJECT).unwrap();
+    let arguments = ["bootstrap", "vault", "--inject", path.to_str().unwrap()];
+    let ended = rig.run(&rig.vault.root, &arguments).await;
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("no role can be made of the pattern `team-*`"), "{}", ended.err);
+    let role = rig.vault.read("auth/kubernetes/role/shop.api").await["data"].clone();
+    assert_eq!(role["bound_service_account_names"], json!(["api"]));
+    assert_eq!(role["bound_service_account_namespaces"], json!(["shop"]));
+    let reads = async |account: &str| {
+        let policy = rig.vault.read(&format!("sys/policies/acl/shop.{account}")).await;
+        let text = policy["data"]["policy"].as_str().unwrap().to_owned();
+        (text.contains("secret/data/shop/key"), text.contains("database/creds/shop-main"))
+    };
+    assert_eq!(reads("api").await, (true, true));
+    assert_eq!(reads("worker").await, (true, false));
+    let again = rig.run(&rig.vault.root, &arguments).await;
+    assert!(again.out.contains("nothing to do"), "{}", again.out);
+}
+
+#[tokio::test]
 async fn policies_can_be_had_as_files_without_a_vault() {
     let rig = Rig::start().await;
     let into = rig.directory.path().join("policies");
-    let ended = rig.run("unused", &["bootstrap", "vault", "--policies", into.to_str().unwrap()]).await;
+    let ended =
+        rig.run("unused", &["bootstrap", "vault", "--policies", into.to_str().unwrap()]).await;
     assert_eq!(ended.code, 0, "{}", ended.err);
     rig.bootstrap(&[]).await;
     for name in ["secret-operator", "shop-api"] {
@@ -362,4 +386,34 @@ category = "reports"
 store = "vault"
 engine = "database"
 static_role = "reports"
+"#;
+
+const INJECT: &str = r#"
+[webhook]
+namespace = "secret-broker"
+[sidecar]
+image = "secret-broker"
+vault = { address = "https://vault.example:8200", auth = { method = "kubernetes", role = "{namespace}.{service_account}" } }
+[secrets.KEY]
+category = "application"
+store = "vault"
+engine = "kv2"
+path = "shop/key"
+[secrets.DATABASE]
+category = "database"
+store = "vault"
+engine = "database"
+role = "shop-main"
+[[grant]]
+namespaces = ["shop"]
+service_accounts = ["api", "worker"]
+secrets = ["KEY"]
+[[grant]]
+namespaces = ["shop"]
+service_accounts = ["api"]
+categories = ["database"]
+[[grant]]
+namespaces = ["team-*"]
+service_accounts = ["api"]
+secrets = ["KEY"]
 "#;

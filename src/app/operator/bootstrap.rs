@@ -5,7 +5,7 @@ use std::{io, path::Path, process::ExitCode, sync::Arc};
 use super::{compose, load};
 use crate::{
     app::{
-        complain,
+        StartError, complain,
         stores::{Server, Surroundings},
     },
     cli::{Console, failure},
@@ -13,7 +13,10 @@ use crate::{
         args::BootstrapVault,
         bootstrap::{vault, write_policies},
     },
-    config::{self, AuthMethod, Credential, VaultAuth, operator::OperatorConfig},
+    config::{
+        self, AuthMethod, Credential, VaultAuth,
+        operator::{OperatorConfig, pods::Pods},
+    },
     domain::secret::SecretValue,
     store::VersionKey,
     telemetry::{Logs, Metrics},
@@ -27,12 +30,23 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
         Ok(config) => config,
         Err(error) => return complain(&error, failure::USAGE),
     };
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let quiet = config::Telemetry { log_filter: "error".to_owned(), ..config.telemetry.clone() };
     if let Err(error) = Logs::install(&quiet) {
         return complain(&error, failure::USAGE);
     }
-    let (mut out, mut err) = (io::stdout(), io::stderr());
-    let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
+    if let Some(path) = &args.inject {
+        match pods(path) {
+            Ok((pods, left)) => {
+                config.bootstrap.pods = pods;
+                for left in left {
+                    console.complain(&format!("{}: {left}", path.display()));
+                }
+            }
+            Err(error) => return complain(&error, failure::USAGE),
+        }
+    }
     let ended = if let Some(directory) = &args.policies {
         write_policies(&config, directory, &mut console)
     } else {
@@ -53,10 +67,17 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
     }
 }
 
-fn connect(
-    config: &mut OperatorConfig,
-    args: &BootstrapVault,
-) -> Result<Server, crate::app::StartError> {
+/// What the webhook's configuration says of Vault, and what no role can be made of.
+fn pods(path: &Path) -> Result<(Pods, Vec<config::Mistake>), StartError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let said = format!("{}: {}", path.display(), error.kind());
+        StartError::System(io::Error::new(error.kind(), said))
+    })?;
+    let environment = |name: &str| config::environment(name);
+    Pods::parse(&text, &path.display().to_string(), &environment).map_err(StartError::Configuration)
+}
+
+fn connect(config: &mut OperatorConfig, args: &BootstrapVault) -> Result<Server, StartError> {
     let vault = &mut config.vault;
     if let Some(address) = &args.address {
         vault.address.clone_from(address);
@@ -70,7 +91,7 @@ fn connect(
         vault.auth = VaultAuth { mount: "token".to_owned(), method: AuthMethod::Token { token } };
         vault.client_cert = None;
     }
-    let key = VersionKey::generate().map_err(crate::app::StartError::Randomness)?;
+    let key = VersionKey::generate().map_err(StartError::Randomness)?;
     let around = Surroundings {
         clock: compose::clock(),
         metrics: Arc::new(Metrics::new()),

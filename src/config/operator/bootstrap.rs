@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pods::Pods;
 use crate::{
     config::{
         Credential, Secret, SecretOrigin, VaultEngine,
@@ -175,6 +176,8 @@ pub struct Bootstrap {
     pub secrets: BTreeMap<SecretName, (String, VaultEngine)>,
     /// Connections of Vault's database engine.
     pub connections: Vec<DatabaseConnection>,
+    /// What injected pods read, where the webhook's configuration was given.
+    pub pods: Pods,
 }
 
 /// The kubernetes auth method.
@@ -264,13 +267,13 @@ pub(super) fn check(check: &mut Check<'_>, raw: Raw) -> Option<Bootstrap> {
         .collect();
     let section = key.name("secrets");
     let secrets = check.secrets_below(&section, &raw::Defaults::default(), secrets);
-    let secrets = secrets.into_iter().filter_map(|(name, Secret { category, origin, .. })| {
-        let SecretOrigin::Vault(place) = origin else {
+    let secrets = secrets.into_iter().filter_map(|(name, secret)| {
+        let place = in_vault(secret);
+        if place.is_none() {
             let key = section.name(name.as_str()).name("store");
             check.wrong(key, "not a place in Vault", "expected store = \"vault\"");
-            return None;
-        };
-        Some((name, (category, place.engine)))
+        }
+        Some((name, place?))
     });
     let secrets = secrets.collect();
     let section = key.name("database");
@@ -284,6 +287,7 @@ pub(super) fn check(check: &mut Check<'_>, raw: Raw) -> Option<Bootstrap> {
         sidecars: sidecars.into_iter().collect::<Option<_>>()?,
         secrets,
         connections: connections.into_iter().collect::<Option<_>>()?,
+        pods: Pods::default(),
     })
 }
 
@@ -378,8 +382,16 @@ fn connection(
     })
 }
 
+/// The category and the place of a secret that lies in Vault.
+pub(super) fn in_vault(secret: Secret) -> Option<(String, VaultEngine)> {
+    match secret.origin {
+        SecretOrigin::Vault(place) => Some((secret.category, place.engine)),
+        _ => None,
+    }
+}
+
 /// The name of a role, policy or connection, as Vault allows it.
-fn name(check: &mut Check<'_>, key: &Key, text: Option<String>) -> Option<String> {
+pub(super) fn name(check: &mut Check<'_>, key: &Key, text: Option<String>) -> Option<String> {
     let text = check.text(key, text, "a name in Vault")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -5,6 +5,7 @@ pub mod bootstrap;
 mod check;
 pub mod checks;
 pub mod login;
+pub mod pods;
 mod policy;
 pub mod raw;
 pub mod targets;

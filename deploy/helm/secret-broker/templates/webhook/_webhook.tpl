@@ -50,10 +50,19 @@ others, in namespaces with the label. Nobody is asked twice. */}}
 {{- define "secret-broker.webhook.config" -}}
 {{- $own := dict -}}
 {{- $name := include "secret-broker.webhook" . -}}
-{{- $global := printf "%s.%s" $name .Release.Namespace -}}
-{{- $_ := set $own "webhook" (dict "listen" "0.0.0.0:8443" "service" $name "namespace" .Release.Namespace "secret" (printf "%s-certificates" $name) "configurations" (list $global)) -}}
+{{- $global := include "secret-broker.webhook.global" . -}}
+{{- $excluded := concat (list "kube-system") .Values.webhook.excludedNamespaces | uniq -}}
+{{- $_ := set $own "webhook" (dict "listen" "0.0.0.0:8443" "service" $name "namespace" .Release.Namespace "excluded_namespaces" $excluded "mutating_configuration" $global "validating_configuration" $global "certificate" (dict "secret" (printf "%s-certificates" $name))) -}}
 {{- $_ := set $own "telemetry" (dict "http" "0.0.0.0:9467") -}}
-{{- $sidecar := dict "image" (include "secret-broker.image" .) "vault" (include "secret-broker.vault" . | fromYaml) -}}
+{{- $vault := include "secret-broker.vault" . | fromYaml -}}
+{{- $_ := set $vault "auth" (dict "method" "kubernetes" "mount" .Values.vault.authMount) -}}
+{{- $sidecar := dict "image" (include "secret-broker.image" .) "image_pull_policy" .Values.image.pullPolicy "audience" .Values.vault.audience "vault" $vault -}}
+{{- with .Values.vault.caConfigMap -}}{{- $_ := set $sidecar "ca_config_map" . -}}{{- end -}}
 {{- $_ := set $own "sidecar" $sidecar -}}
 {{- include "secret-broker.toml" (mergeOverwrite (deepCopy .Values.webhook.config) $own) -}}
+{{- end -}}
+
+{{/* The name of what belongs to no namespace. */}}
+{{- define "secret-broker.webhook.global" -}}
+{{ include "secret-broker.webhook" . }}.{{ .Release.Namespace }}
 {{- end -}}
