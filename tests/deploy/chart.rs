@@ -10,7 +10,7 @@ fn chart() -> String {
     root().join("deploy/helm/secret-broker").display().to_string()
 }
 
-fn helm(arguments: &[&str]) -> Command {
+pub(super) fn helm(arguments: &[&str]) -> Command {
     let mut command = Command::new(tool("helm"));
     let home = std::env::temp_dir().join("secret-broker-helm");
     command.args(arguments).env("HELM_CACHE_HOME", &home).env("HELM_CONFIG_HOME", &home);
@@ -18,7 +18,7 @@ fn helm(arguments: &[&str]) -> Command {
     command
 }
 
-fn template(more: &[&str]) -> Command {
+pub(super) fn template(more: &[&str]) -> Command {
     let values = root().join("deploy/manifests/values.yaml").display().to_string();
     let chart = chart();
     let mut arguments = vec!["template", "secret-broker", &chart, "--namespace", "secret-broker"];

@@ -12,7 +12,9 @@ const SCRAPED: [&str; 5] = ["namespace", "pod", "job", "instance", "le"];
 
 /// The texts between quotation marks in the source of what is told.
 fn names() -> BTreeSet<String> {
-    let sources = files("src/telemetry").into_iter();
+    let mut sources = files("src/telemetry");
+    sources.extend(files("src/inject"));
+    let sources = sources.into_iter();
     let text: String = sources.map(|path| fs::read_to_string(path).unwrap()).collect();
     text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -51,7 +53,7 @@ fn labels(text: &str) -> BTreeSet<String> {
 fn rules_and_dashboards_name_what_the_programs_tell() {
     let known = names();
     let base = |name: &str| {
-        let name = ["secret_broker_", "secret_operator_"]
+        let name = ["secret_broker_injection_", "secret_broker_", "secret_operator_"]
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix))
             .unwrap_or(name)

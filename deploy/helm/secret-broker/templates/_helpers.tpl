@@ -176,6 +176,7 @@ namespace: {{ . }}
 {{- if .Values.vault.caConfigMap -}}{{- $_ := set $vault "ca" "/etc/secret-operator/vault/ca.crt" -}}{{- end -}}
 {{- $_ := set $vault "auth" (dict "method" "kubernetes" "mount" .Values.vault.authMount "role" .Values.operator.vaultRole "token_file" "/var/run/secrets/secret-operator/vault") -}}
 {{- $_ := set $own "vault" $vault -}}
+{{- $_ := set $own "bootstrap" (dict "operator" (dict "role" .Values.operator.vaultRole "namespace" .Release.Namespace "service_account" (include "secret-broker.operator.account" .)) "kubernetes" (dict "mount" .Values.vault.authMount "audience" .Values.vault.audience)) -}}
 {{- $_ := set $own "kubernetes" dict -}}
 {{- $_ := set $own "leadership" (dict "lease" (include "secret-broker.operator" .)) -}}
 {{- $_ := set $own "telemetry" (dict "http" "0.0.0.0:9466") -}}
