@@ -239,3 +239,23 @@ async fn streams_and_sidecars_are_bounded() {
         refused(feed.watch_rotations(request).await, Code::InvalidArgument, "INVALID_REQUEST");
     }
 }
+
+#[tokio::test]
+async fn an_operator_that_does_not_lead_sends_sidecars_to_the_one_that_does() {
+    let gathering = Duration::from_mins(1);
+    let rig = Rig::with(FeedLimits { gathering, ..crate::rig::feed() }).await;
+    let mut feed = rig.sidecar(SIDECAR).await;
+    let mut stream = open(&mut feed, "pod-1").await;
+    rig.sidecars.lead(false);
+    assert_eq!(stream.message().await.unwrap(), None, "its stream ends");
+    let refusal = feed.watch_rotations(watch("pod-1")).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+    let refusal = feed.report_adoption(report("pod-1", "2", true)).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+    rig.sidecars.lead(true);
+    let _stream = open(&mut feed, "pod-1").await;
+    feed.report_adoption(report("pod-1", "2", true)).await.unwrap();
+    let adoption = rig.sidecars.adoption(DB, 2);
+    assert_eq!(adoption.adopted, 1);
+    assert!(adoption.sidecars > 1, "others may still be on their way: {adoption:?}");
+}

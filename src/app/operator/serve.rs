@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -21,7 +22,7 @@ use crate::{
         self,
         operator::{BreakGlassTerms, OperatorConfig},
     },
-    domain::policy::Policy,
+    domain::{fault::Fault, policy::Policy},
     rotation::{
         ports::{BreakGlass, Leadership, Readers},
         service::{Service, TENURE, Waker},
@@ -76,6 +77,9 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
     let metrics = Arc::clone(&composed.metrics);
     let lock: Arc<dyn Leadership> = Arc::new(ObservedLead { lead: Arc::new(lock), metrics });
+    sidecars.lead(false);
+    let lock: Arc<dyn Leadership> =
+        Arc::new(HeardLead { lead: lock, sidecars: Arc::clone(&sidecars) });
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {
@@ -108,6 +112,26 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         tracing::error!(%error, "the last audit records are lost");
     }
     Ok(())
+}
+
+/// The lead, which sidecars follow.
+struct HeardLead {
+    lead: Arc<dyn Leadership>,
+    sidecars: Arc<Sidecars>,
+}
+
+#[async_trait]
+impl Leadership for HeardLead {
+    async fn hold(&self, tenure: Duration) -> Result<bool, Fault> {
+        let held = self.lead.hold(tenure).await;
+        self.sidecars.lead(matches!(held, Ok(true)));
+        held
+    }
+
+    async fn release(&self) -> Result<(), Fault> {
+        self.sidecars.lead(false);
+        self.lead.release().await
+    }
 }
 
 /// Lets callers in.

@@ -77,6 +77,12 @@ impl OperatorError {
         Self { retry_after, ..Self::common(ErrorReason::ShuttingDown, "the operator is stopping") }
     }
 
+    /// Another operator leads, and hears the sidecars.
+    pub(super) fn standby() -> Self {
+        let message = "another operator leads: a new connection may reach it";
+        Self { retry_after: Some(BUSY_WAIT), ..Self::common(ErrorReason::ShuttingDown, message) }
+    }
+
     /// The call could not be recorded.
     pub(super) fn unrecorded() -> Self {
         let message = "the call could not be recorded, so it is not answered";

@@ -191,6 +191,7 @@ impl Feed {
             let change = tokio::select! {
                 change = self.following.next() => change,
                 _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = self.following.left() => return None,
             };
             if self.operator.follows(&self.caller, &change.path).is_some() {
                 return Some(change);

@@ -1,6 +1,7 @@
 //! The sidecars that follow rotations: who is told, and what they say.
 //!
-//! Invariants: an announcement costs each stream one entry that later ones for the same place
+//! Invariants: only the operator that leads hears sidecars, so that the one that decides on a revocation knows all of them;
+//! an announcement costs each stream one entry that later ones for the same place
 //! replace, so a slow reader holds no memory; only places of the catalogue are remembered.
 
 mod table;
@@ -12,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::table::FeedLimits;
 use self::table::{Name, Table, Word};
@@ -53,6 +54,7 @@ pub struct Sidecars {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     reported: Notify,
+    leads: watch::Sender<bool>,
 }
 
 struct State {
@@ -97,7 +99,7 @@ impl Mailbox {
 }
 
 impl Sidecars {
-    /// No sidecars yet.
+    /// No sidecars yet. Whoever makes it leads until told otherwise.
     pub fn new(limits: FeedLimits, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
             table: Table::new(limits, clock.now()),
@@ -106,7 +108,19 @@ impl Sidecars {
             monitored: HashMap::new(),
             reads: HashMap::new(),
         };
-        Arc::new(Self { limits, clock, state: Mutex::new(state), reported: Notify::new() })
+        let (reported, leads) = (Notify::new(), watch::Sender::new(true));
+        Arc::new(Self { limits, clock, state: Mutex::new(state), reported, leads })
+    }
+
+    /// Takes sidecars from now on, or sends all of them away to the operator that leads.
+    pub fn lead(&self, leads: bool) {
+        if self.leads.send_replace(leads) != leads && leads {
+            self.state().table.gather(self.clock.now());
+        }
+    }
+
+    fn led(&self) -> Result<(), OperatorError> {
+        if *self.leads.borrow() { Ok(()) } else { Err(OperatorError::standby()) }
     }
 
     /// How many streams are open.
@@ -145,6 +159,7 @@ impl Sidecars {
         instance: &str,
         mut places: Vec<Arc<str>>,
     ) -> Result<Following, OperatorError> {
+        self.led()?;
         places.sort_unstable();
         places.dedup();
         let name = named(identity, instance)?;
@@ -168,7 +183,8 @@ impl Sidecars {
             }
         }
         drop(state);
-        Ok(Following { sidecars: Arc::clone(self), name, places, mailbox })
+        let leads = self.leads.subscribe();
+        Ok(Following { sidecars: Arc::clone(self), name, places, mailbox, leads })
     }
 
     /// Takes a report about a place of the catalogue.
@@ -178,6 +194,7 @@ impl Sidecars {
         place: &Arc<str>,
         report: ReportAdoptionRequest,
     ) -> Result<(), OperatorError> {
+        self.led()?;
         let name = named(identity, &report.instance)?;
         let word = Word {
             version: report.version.parse().ok(),
@@ -249,9 +266,17 @@ pub(super) struct Following {
     name: Name,
     places: Vec<Arc<str>>,
     mailbox: Arc<Mailbox>,
+    leads: watch::Receiver<bool>,
 }
 
 impl Following {
+    /// Resolves when this operator leads no more. Cancel safe.
+    pub(super) fn left(&self) -> impl Future<Output = ()> + use<> {
+        let mut leads = self.leads.clone();
+        // The sender lives in the sidecars, which are held here.
+        async move { drop(leads.wait_for(|leads| !leads).await) }
+    }
+
     /// The next change of a place. Cancel safe.
     pub(super) async fn next(&self) -> WatchRotationsResponse {
         loop {

@@ -90,6 +90,11 @@ impl Table {
         }
     }
 
+    /// From now on sidecars come that were at another operator until now.
+    pub(super) fn gather(&mut self, now: Moment) {
+        self.incomplete_until = now + self.limits.gathering;
+    }
+
     /// Notes that a sidecar opened a stream for these places. What it had said of others is
     /// forgotten, unless another stream of its own is open.
     pub(super) fn opened(
