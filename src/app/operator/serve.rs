@@ -10,7 +10,10 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::compose::Composed;
+use super::{
+    cluster::{self, Told},
+    compose::Composed,
+};
 use crate::{
     app::{
         StartError,
@@ -70,16 +73,25 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         audit: Arc::clone(&audit),
     });
     let journal = config.journal.clone();
+    cluster::warn_of_plain_text(&config);
+    let has_cluster = config.kubernetes.is_some();
     let composed = Composed::new(config, Arc::clone(&sidecars) as Arc<dyn Readers>)?;
     panics::install_hook(Arc::clone(&composed.around.metrics));
     let vault = Arc::clone(&composed.vault.store);
     tasks.spawn(async move { vault.run().await });
     let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let metrics = Arc::clone(&composed.metrics);
-    let lock: Arc<dyn Leadership> = Arc::new(ObservedLead { lead: Arc::new(lock), metrics });
-    sidecars.lead(false);
-    let lock: Arc<dyn Leadership> =
-        Arc::new(HeardLead { lead: lock, sidecars: Arc::clone(&sidecars) });
+    let lock: Arc<dyn Leadership> = match &composed.cluster {
+        Some(cluster) => cluster.leadership().unwrap_or_else(|| Arc::new(lock)),
+        None if has_cluster => return Err(StartError::NoCluster),
+        None => Arc::new(lock),
+    };
+    let told = Told::new(HeardLead::around(lock, &composed, &sidecars));
+    let leads = told.leads();
+    let lock: Arc<dyn Leadership> = Arc::new(told);
+    if let Some(cluster) = composed.cluster.clone() {
+        let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
+        tasks.spawn(async move { cluster.attend(&engine, &backups, leads).await });
+    }
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {
@@ -118,6 +130,19 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
 struct HeardLead {
     lead: Arc<dyn Leadership>,
     sidecars: Arc<Sidecars>,
+}
+
+impl HeardLead {
+    /// Nobody leads at first.
+    fn around(
+        lead: Arc<dyn Leadership>,
+        composed: &Composed,
+        sidecars: &Arc<Sidecars>,
+    ) -> Arc<dyn Leadership> {
+        sidecars.lead(false);
+        let lead = Arc::new(ObservedLead { lead, metrics: Arc::clone(&composed.metrics) });
+        Arc::new(Self { lead, sidecars: Arc::clone(sidecars) })
+    }
 }
 
 #[async_trait]
