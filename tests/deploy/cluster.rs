@@ -56,7 +56,8 @@ fn write_schemas(openapi: &Value, folder: &Path) {
             let group = text("group").split('.').next().unwrap().to_owned();
             let group = if group.is_empty() { String::new() } else { format!("-{group}") };
             let file = format!("{}{group}-{}.json", text("kind"), text("version"));
-            let schema = json!({ "$ref": format!("#/definitions/{name}"), "definitions": definitions });
+            let schema =
+                json!({ "$ref": format!("#/definitions/{name}"), "definitions": definitions });
             fs::write(folder.join(file), schema.to_string()).unwrap();
         }
     }
@@ -73,7 +74,9 @@ async fn objects(kubernetes: &Kubernetes, namespace: &str) -> BTreeSet<String> {
     for path in paths {
         let list = kubernetes.read(&path).await;
         let names = list["items"].as_array().unwrap().iter();
-        found.extend(names.map(|item| format!("{path}/{}", item["metadata"]["name"].as_str().unwrap())));
+        found.extend(
+            names.map(|item| format!("{path}/{}", item["metadata"]["name"].as_str().unwrap())),
+        );
     }
     found
 }
@@ -91,7 +94,9 @@ async fn every_object_is_one_that_the_api_server_knows() {
     let minimal = output(&mut template(&[]));
     let whole = output(&mut template(&["--values", &values]));
     let wrong = minimal.replace("  replicas: 2\n", "  replica: 2\n");
-    for (name, text, fine) in [("minimal", minimal, true), ("whole", whole, true), ("wrong", wrong, false)] {
+    for (name, text, fine) in
+        [("minimal", minimal, true), ("whole", whole, true), ("wrong", wrong, false)]
+    {
         let file = directory.path().join(format!("{name}.yaml"));
         fs::write(&file, text).unwrap();
         let mut check = Command::new(tool("kubeconform"));
@@ -117,7 +122,8 @@ async fn it_is_installed_upgraded_and_uninstalled_and_leaves_nothing_behind() {
     let chart = root().join("deploy/helm/secret-broker").display().to_string();
     let values = root().join("deploy/manifests/values.yaml").display().to_string();
     let deploy = |verb: &str, more: &[&str]| {
-        let mut arguments = vec![verb, "sb", &chart, "--namespace", &namespace, "--values", &values];
+        let mut arguments =
+            vec![verb, "sb", &chart, "--namespace", &namespace, "--values", &values];
         arguments.extend(["--kubeconfig", &config]);
         arguments.extend(more);
         let (fine, said) = run(&mut helm(&arguments));
@@ -202,6 +208,12 @@ async fn rights_are_what_is_needed(kubernetes: &Kubernetes, namespace: &str) {
         ("GET", format!("{core}/secrets"), false),
         ("GET", format!("{core}/secrets/sb-secret-broker-webhook-certificates"), false),
         ("GET", format!("{core}/pods"), false),
+        (
+            "GET",
+            format!("/apis/apps/v1/namespaces/{namespace}/deployments/sb-secret-broker-operator"),
+            true,
+        ),
+        ("DELETE", format!("{leases}/sb-secret-broker-operator"), false),
         ("GET", hook.clone(), false),
     ];
     let webhook = [

@@ -13,6 +13,12 @@ fn build(out: &Path) -> String {
     output(&mut build).trim().to_owned()
 }
 
+/// The target that the image's programs are built for.
+fn host() -> String {
+    let said = output(Command::new("rustc").arg("-vV"));
+    said.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
 /// Unpacks the one layer of an archive and returns the image's configuration.
 fn unpack(archive: &Path, into: &Path) -> Value {
     let layout = into.join("layout");
@@ -38,6 +44,10 @@ fn the_image_holds_two_static_programs_and_no_shell_and_is_the_same_each_time() 
     let (first, second) = (directory.path().join("first"), directory.path().join("second"));
     let digest = build(&first);
     assert!(digest.starts_with("sha256:"), "{digest}");
+    // Compiled again, not only packed again.
+    let mut clean = Command::new(env!("CARGO"));
+    clean.args(["clean", "--quiet", "--package", "secret-broker", "--target-dir", "target/static"]);
+    output(clean.args(["--target", &host()]).current_dir(root()));
     assert_eq!(digest, build(&second), "built twice");
     let config = unpack(&first.join("secret-broker.oci.tar"), directory.path());
     assert_eq!(config["config"]["User"], "65532:65532");

@@ -12,6 +12,7 @@
 
 mod bootstrap;
 mod chart;
+mod cluster;
 mod image;
 mod metrics;
 #[path = "../support/mod.rs"]

@@ -223,7 +223,7 @@ impl Server {
                 ("token-auth-file", &at("tokens.csv")),
                 ("authorization-mode", "RBAC"),
                 ("service-account-issuer", ISSUER),
-                ("service-account-key-file", &at("accounts.key")),
+                ("service-account-key-file", &at("accounts.pub")),
                 ("service-account-signing-key-file", &at("accounts.key")),
                 ("service-cluster-ip-range", "10.0.0.0/24"),
                 ("endpoint-reconciler-type", "none"),
@@ -286,6 +286,8 @@ fn certificates(directory: &Path) -> String {
     write("ca.pem", &pem);
     write("server.pem", &certificate.pem());
     write("server.key", &key.serialize_pem());
-    write("accounts.key", &KeyPair::generate().expect("a key").serialize_pem());
+    let accounts = KeyPair::generate().expect("a key");
+    write("accounts.key", &accounts.serialize_pem());
+    write("accounts.pub", &accounts.public_key_pem());
     pem
 }

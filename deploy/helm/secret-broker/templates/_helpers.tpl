@@ -177,8 +177,9 @@ namespace: {{ . }}
 {{- $_ := set $vault "auth" (dict "method" "kubernetes" "mount" .Values.vault.authMount "role" .Values.operator.vaultRole "token_file" "/var/run/secrets/secret-operator/vault") -}}
 {{- $_ := set $own "vault" $vault -}}
 {{- $_ := set $own "bootstrap" (dict "operator" (dict "role" .Values.operator.vaultRole "namespace" .Release.Namespace "service_account" (include "secret-broker.operator.account" .)) "kubernetes" (dict "mount" .Values.vault.authMount "audience" .Values.vault.audience)) -}}
-{{- $_ := set $own "kubernetes" dict -}}
-{{- $_ := set $own "leadership" (dict "lease" (include "secret-broker.operator" .)) -}}
+{{- $name := include "secret-broker.operator" . -}}
+{{- $_ := set $own "kubernetes" (dict "deployment" $name "status" (printf "%s-status" $name)) -}}
+{{- $_ := set $own "leadership" (dict "lease" $name) -}}
 {{- $_ := set $own "telemetry" (dict "http" "0.0.0.0:9466") -}}
 {{- if include "secret-broker.operator.tls" . -}}
 {{- $_ := set $own "server" (dict "listen" "0.0.0.0:7444") -}}
