@@ -162,6 +162,8 @@ pub enum Tls {
         directory: PathBuf,
         /// The SPIFFE ID of the application's certificate.
         client_id: String,
+        /// The permission bits of the files.
+        mode: u32,
         /// How long certificates live; they are replaced at two thirds.
         ttl: Duration,
     },

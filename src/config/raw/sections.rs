@@ -87,6 +87,9 @@ pub struct Tls {
     pub directory: Option<PathBuf>,
     /// `authority`: the SPIFFE ID of the application's certificate; `spiffe://secret-broker.local/application` when absent.
     pub client_id: Option<String>,
+    /// `authority`: the permission bits of these files, in octal: `0600`, or `0640` for an application of another user
+    /// in the directory's group. `0600` when absent.
+    pub file_mode: Option<String>,
     /// `vault-pki` and `authority`: how long certificates live; they are replaced at two thirds.
     pub ttl: CertificateTime,
 }
