@@ -17,6 +17,8 @@ pub mod domain;
 pub mod feed;
 pub mod files;
 pub mod identity;
+#[cfg(feature = "operator")]
+pub mod inject;
 pub mod lockdown;
 pub mod random;
 #[cfg(feature = "operator")]

@@ -6,6 +6,8 @@
 mod catalogue;
 mod check;
 mod deployment;
+#[cfg(feature = "operator")]
+pub mod inject;
 mod mistake;
 #[cfg(feature = "operator")]
 pub mod operator;

@@ -143,7 +143,7 @@ impl Authority {
     }
 }
 
-fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
+pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
     let (from, to) = (now.saturating_sub(SKEW), now.saturating_add(ttl));
     let from = from.map_or(0, Timestamp::as_second);
     let to = to.map_or(i64::MAX, Timestamp::as_second);
@@ -152,7 +152,7 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
     params.not_after = epoch + Duration::from_secs(to.unsigned_abs());
 }
 
-fn issue_error(error: &rcgen::Error) -> TlsError {
+pub(super) fn issue_error(error: &rcgen::Error) -> TlsError {
     TlsError::Issue(error.to_string())
 }
 

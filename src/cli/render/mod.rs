@@ -42,8 +42,9 @@ pub(super) async fn run(args: RenderArgs, console: &mut Console<'_>) -> Result<u
         return Err(Failure::new(USAGE, problem));
     }
     let mut signals = Signals::ending()?;
+    let mut tell = |told: &str| console.complain(told);
     tokio::select! {
-        ended = renderer.follow(&mut |told| console.complain(told)) => ended.map(|()| OK),
+        ended = renderer.follow(&mut tell) => ended.map(|()| OK),
         _ = signals.next() => Ok(OK),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn keep<G>(
     loop {
         let ended = renderer.round().await;
         if ended.is_ok() {
-            rendered = None;
+            drop(rendered.take());
             wait = RETRY.0;
         }
         let ended = match ended {
