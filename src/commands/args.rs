@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 other, 2 usage or configuration, 3 unknown or refused, \
-4 not available, 7 the rotation did not succeed.";
+4 not available, 7 the rotation did not succeed, 8 annotations that differ.";
 
 /// All commands.
 #[derive(Debug, Subcommand)]
@@ -35,6 +35,10 @@ pub enum Action {
     Run,
     /// Check the configuration file and print a summary or all its mistakes.
     Check,
+    /// Run the admission webhook that injects sidecars into pods; --config names its own configuration file.
+    Inject,
+    /// Translate vault.hashicorp.com annotations of manifests, and list what differs.
+    Migrate(MigrateArgs),
     /// Print the JSON Schema of the configuration file.
     Schema,
     /// Print a completion script for a shell.
@@ -74,6 +78,17 @@ pub enum Command {
     Approve(ApproveArgs),
     /// Open access to a secret for a short time, recorded and told to people; prints a token of Vault.
     BreakGlass(BreakGlassArgs),
+}
+
+/// `migrate`.
+#[derive(Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// A manifest, YAML of one or more documents; - or none for standard input.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the annotations alone, in place of whole manifests.
+    #[arg(long)]
+    pub annotations: bool,
 }
 
 /// An approval.

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod glass;
+pub mod migrate;
 mod progress;
 mod rotate;
 mod tables;

@@ -8,6 +8,8 @@ mod check;
 mod deployment;
 #[cfg(feature = "operator")]
 pub mod inject;
+#[cfg(feature = "operator")]
+pub mod minimal;
 mod mistake;
 #[cfg(feature = "operator")]
 pub mod operator;

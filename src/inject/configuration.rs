@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
-
 use super::{
     Mistake,
     annotations::whole,
-    containers::{CA_DIRECTORY, CONFIG_DIRECTORY, RUN_DIRECTORY, SOCKET, TLS_DIRECTORY, TOKEN_FILE},
+    containers::{CA_DIRECTORY, RUN_DIRECTORY, SOCKET, TLS_DIRECTORY, TOKEN_FILE},
     settings::{CLIENT_CERTIFICATE, Connect, Settings},
 };
 use crate::config::{
     Config,
     inject::{LogLevel, Mode, TlsSource},
-    raw,
+    minimal, raw,
 };
 
 /// Whose pod it is.
@@ -42,7 +40,8 @@ pub(super) fn text(
     catalogue: &BTreeMap<String, raw::Secret>,
 ) -> Result<String, Vec<Mistake>> {
     let file = file(settings, identity, catalogue);
-    let text = written(&file).map_err(|error| vec![wrong("", error.to_string())])?;
+    let text = minimal::file(&file).map_err(|error| vec![wrong("", error.to_string())])?;
+    let text = format!("# Made from annotations by the injection webhook.\n{text}");
     // Variables are the sidecar's, and so is their content.
     match Config::parse(&text, "config.toml", &|_| Some("set in the pod".to_owned())) {
         Ok(_) => Ok(text),
@@ -196,45 +195,4 @@ fn telemetry(settings: &Settings) -> raw::Telemetry {
         http: address(sidecar.probe_address, port).filter(|_| sidecar.mode != Mode::Init),
         ..raw::Telemetry::default()
     }
-}
-
-/// The text of a configuration without what is so anyway.
-fn written(file: &raw::File) -> Result<String, toml::ser::Error> {
-    let mut table = Table::try_from(file)?;
-    let defaults = Table::try_from(raw::File {
-        tls: Some(raw::Tls::default()),
-        vault: Some(raw::Vault::default()),
-        operator: Some(raw::Operator::default()),
-        ..raw::File::default()
-    })?;
-    prune(&mut table, &defaults);
-    if let Some(Value::Table(secrets)) = table.get_mut("secrets") {
-        let defaults = Table::try_from(raw::Secret::default())?;
-        for (_, secret) in secrets.iter_mut() {
-            if let Value::Table(secret) = secret {
-                prune(secret, &defaults);
-            }
-        }
-    }
-    if let Some(Value::Array(grants)) = table.get_mut("policy") {
-        for grant in grants {
-            if let Value::Table(grant) = grant {
-                grant.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
-            }
-        }
-    }
-    let text = toml::to_string(&table)?;
-    Ok(format!("# Made from annotations by the injection webhook; read in {CONFIG_DIRECTORY}.\n{text}"))
-}
-
-/// Takes away what equals its default, and what is empty then.
-fn prune(table: &mut Table, defaults: &Table) {
-    for (key, value) in table.iter_mut() {
-        if let (Value::Table(value), Some(Value::Table(defaults))) = (value, defaults.get(key)) {
-            prune(value, defaults);
-        }
-    }
-    table.retain(|key, value| {
-        defaults.get(key) != Some(value) && value.as_table().is_none_or(|table| !table.is_empty())
-    });
 }

@@ -17,10 +17,13 @@ mod exec;
 mod grants;
 mod lists;
 pub mod metrics;
+pub mod migrate;
 pub mod pod;
 mod reader;
 pub mod review;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt};
 

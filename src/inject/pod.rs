@@ -16,7 +16,11 @@ use super::{
     exec::{is_wrapped, wrapped},
     settings::Settings,
 };
-use crate::config::{inject::Mode, raw::Secret};
+use crate::config::{
+    self,
+    inject::{InjectConfig, Mode, TlsSource},
+    raw::Secret,
+};
 
 const INIT: &str = "/spec/initContainers";
 const APPS: &str = "/spec/containers";
@@ -103,6 +107,37 @@ pub fn patch(
     } else {
         Err(plan.mistakes)
     }
+}
+
+/// Whether a pod that asks for the whole catalogue would get a sidecar that starts.
+///
+/// # Errors
+/// What would keep it from that.
+pub fn sample(config: &InjectConfig) -> Result<(), Vec<config::Mistake>> {
+    let own = |all: Vec<Mistake>| {
+        all.into_iter().map(|mistake| config::Mistake {
+            key: config::Key::of("sidecar"),
+            line: None,
+            found: format!("no pod could have it: {}: {}", mistake.place, mistake.found),
+            accepted: mistake.accepted,
+        })
+    };
+    if config.secrets.is_empty() {
+        return Ok(());
+    }
+    let names = config.secrets.keys().cloned().collect::<Vec<_>>().join(",");
+    let mut given = BTreeMap::from([(whole("secrets"), names)]);
+    if config.sidecar.mode == Mode::Init {
+        given.insert(whole("template.sample"), String::new());
+    }
+    if config.sidecar.tls == TlsSource::Files {
+        given.insert(whole("tls-secret"), "sample".to_owned());
+    }
+    let identity = Identity { namespace: "sample".to_owned(), service_account: "sample".to_owned() };
+    Settings::read(&given, &config.sidecar, false)
+        .and_then(|settings| generated(&settings, &given, &identity, &config.secrets))
+        .map(drop)
+        .map_err(|all| own(all).collect())
 }
 
 /// The same for a pod that exists already: its annotations alone.

@@ -1,6 +1,7 @@
 //! The operator's composition: from its command line and configuration to an engine at work.
 
 mod compose;
+mod inject;
 mod person;
 mod serve;
 mod targets;
@@ -48,6 +49,16 @@ pub fn main() -> ExitCode {
         match args.action {
             Action::Schema => print(&schemars::schema_for!(raw::File).to_value()),
             Action::Completions { shell } => completions(shell),
+            Action::Inject => match inject::run(&args.config).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ StartError::Configuration(_)) => complain(&error, failure::USAGE),
+                Err(error) => complain(&error, failure::OTHER),
+            },
+            Action::Migrate(args) => {
+                let (mut out, mut err) = (io::stdout(), io::stderr());
+                let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
+                ExitCode::from(commands::migrate::run(&args, &mut io::stdin(), &mut console))
+            }
             Action::Check => check(&args.config),
             Action::Run => match load(&args.config) {
                 Ok(config) => match serve::run(config).await {
