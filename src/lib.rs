@@ -20,6 +20,8 @@ pub mod feed;
 pub mod files;
 pub mod identity;
 #[cfg(feature = "operator")]
+pub mod inject;
+#[cfg(feature = "operator")]
 pub mod kube;
 pub mod lockdown;
 pub mod random;

@@ -30,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),
     ("server", &["audit", "broker", "config", "contract", "domain", "identity", "rotation", "tls"]),
     ("feed", &["broker", "config", "contract", "domain", "files"]),
-    ("cli", &["config", "domain"]),
+    ("cli", &["config", "domain", "files"]),
     ("commands", &["bootstrap", "cli", "config", "domain", "report", "rotation"]),
     (
         "app",

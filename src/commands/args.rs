@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 other, 2 usage or configuration, 3 unknown or refused, \
-4 not available, 7 the rotation did not succeed.";
+4 not available, 7 the rotation did not succeed, 8 annotations that differ.";
 
 /// All commands.
 #[derive(Debug, Subcommand)]
@@ -34,9 +34,13 @@ pub enum Action {
     /// Run the operator: schedules, the sidecars' feed, the admin service.
     Run,
     /// Check the configuration file and print a summary or all its mistakes.
-    Check,
+    Check(Whose),
+    /// Run the admission webhook that injects sidecars into pods; --config names its own configuration file.
+    Inject,
+    /// Translate vault.hashicorp.com annotations of manifests, and list what differs.
+    Migrate(MigrateArgs),
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema(Whose),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -48,6 +52,14 @@ pub enum Action {
     /// A command about secrets.
     #[command(flatten)]
     People(Command),
+}
+
+/// Whose configuration file is meant.
+#[derive(Debug, clap::Args)]
+pub struct Whose {
+    /// The injection webhook's, in place of the operator's.
+    #[arg(long)]
+    pub webhook: bool,
 }
 
 /// What is made.
@@ -107,6 +119,17 @@ pub enum Command {
     Backup(BackupArgs),
     /// Open access to a secret for a short time, recorded and told to people; prints a token of Vault.
     BreakGlass(BreakGlassArgs),
+}
+
+/// `migrate`.
+#[derive(Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// A manifest, YAML of one or more documents; - or none for standard input.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the annotations alone, in place of whole manifests.
+    #[arg(long)]
+    pub annotations: bool,
 }
 
 /// An approval.

@@ -8,6 +8,7 @@ pub mod args;
 mod backup;
 pub mod bootstrap;
 mod glass;
+pub mod migrate;
 mod progress;
 mod rotate;
 mod tables;

@@ -72,6 +72,8 @@ fn mistakes_in_values_are_refused_with_their_place() {
         ("operator.config.secrets.JWT_SECRET.teir=monthly", "teir"),
         ("operator.config.defaults.overlap=5", "overlap"),
         ("operator.config.journals.path=x", "journals"),
+        ("webhook.config.sidecar.mdoe=plain", "mdoe"),
+        ("webhook.config.secrets.JWT_SECRET.engine=kv3", "engine"),
     ] {
         let (fine, said) = run(&mut template(&["--set", set]));
         assert!(!fine && said.contains(place), "{set}: {said}");
@@ -85,7 +87,7 @@ fn the_operators_configuration_is_one_that_it_accepts() {
         let values = root().join(values).display().to_string();
         let manifests = output(&mut template(&["--values", &values]));
         for (file, arguments) in
-            [("operator.toml", &["check"][..]), ("inject.toml", &["check", "inject"])]
+            [("operator.toml", &["check"][..]), ("inject.toml", &["check", "--webhook"])]
         {
             let path = directory.path().join(file);
             fs::write(&path, file_of(&manifests, file)).unwrap();

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cluster;
 mod compose;
+mod inject;
 mod person;
 mod serve;
 mod targets;
@@ -51,9 +52,25 @@ pub fn main() -> ExitCode {
     let _ = tls::provider().as_ref().clone().install_default();
     runtime.block_on(async {
         match args.action {
-            Action::Schema => print(&schemars::schema_for!(raw::File).to_value()),
+            Action::Schema(args::Whose { webhook: false }) => {
+                print(&schemars::schema_for!(raw::File).to_value())
+            }
+            Action::Schema(args::Whose { webhook: true }) => {
+                print(&schemars::schema_for!(config::inject::raw::File).to_value())
+            }
             Action::Completions { shell } => completions(shell),
-            Action::Check => check(&args.config),
+            Action::Inject => match inject::run(&args.config).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ StartError::Configuration(_)) => complain(&error, failure::USAGE),
+                Err(error) => complain(&error, failure::OTHER),
+            },
+            Action::Migrate(args) => {
+                let (mut out, mut err) = (io::stdout(), io::stderr());
+                let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
+                ExitCode::from(commands::migrate::run(&args, &mut io::stdin(), &mut console))
+            }
+            Action::Check(args::Whose { webhook: false }) => check(&args.config),
+            Action::Check(args::Whose { webhook: true }) => inject::check(&args.config),
             Action::Run => match load(&args.config) {
                 Ok(config) => match serve::run(config).await {
                     Ok(()) => ExitCode::SUCCESS,

@@ -48,7 +48,7 @@ const ENGINE_KEYS: [(&str, &[&str]); 6] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn secrets(
+    pub(in crate::config) fn secrets(
         &mut self,
         defaults: &raw::Defaults,
         secrets: BTreeMap<String, raw::Secret>,
