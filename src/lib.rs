@@ -7,6 +7,8 @@
 pub mod alert;
 pub mod app;
 pub mod audit;
+#[cfg(feature = "operator")]
+pub mod bootstrap;
 pub mod broker;
 pub mod cli;
 #[cfg(feature = "operator")]
@@ -17,6 +19,10 @@ pub mod domain;
 pub mod feed;
 pub mod files;
 pub mod identity;
+#[cfg(feature = "operator")]
+pub mod inject;
+#[cfg(feature = "operator")]
+pub mod kube;
 pub mod lockdown;
 pub mod random;
 #[cfg(feature = "operator")]

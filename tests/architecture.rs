@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -19,23 +19,25 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("identity", &["domain"]),
     ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
+    ("bootstrap", &["config", "domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
     ("state", &["broker", "config", "domain", "sealing"]),
-    ("telemetry", &["broker", "config", "domain"]),
+    ("telemetry", &["broker", "config", "domain", "rotation"]),
     ("tls", &["domain", "files", "identity"]),
     ("alert", &["domain", "rotation"]),
     ("store", &["broker", "config", "domain", "files", "random", "rotation", "sealing"]),
     ("server", &["audit", "broker", "config", "contract", "domain", "identity", "rotation", "tls"]),
     ("feed", &["broker", "config", "contract", "domain", "files"]),
-    ("cli", &["config", "domain"]),
-    ("commands", &["cli", "config", "domain", "report", "rotation"]),
+    ("cli", &["config", "domain", "files"]),
+    ("commands", &["bootstrap", "cli", "config", "domain", "report", "rotation"]),
     (
         "app",
         &[
             "alert",
             "audit",
+            "bootstrap",
             "broker",
             "cli",
             "commands",

@@ -40,8 +40,8 @@ pub(super) async fn keep(
             let keep = Arc::clone(&live);
             Ok((live, async move { files.run(&keep).await }.boxed()))
         }
-        Tls::Authority { directory, client_id, ttl } => {
-            let authority = Authority::new(directory, &client_id, ttl, clock.wall())?;
+        Tls::Authority { directory, client_id, mode, ttl } => {
+            let authority = Authority::new(directory, &client_id, mode, ttl, clock.wall())?;
             let live = Arc::new(LiveTls::new(authority.issue(clock.wall())?)?);
             let keep = Arc::clone(&live);
             Ok((live, async move { authority.run(&keep, || clock.wall()).await }.boxed()))

@@ -52,7 +52,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), StartError> {
     let environment = Box::new(|name: &str| config::environment(name));
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;
-    let running = Running::start(checked).await?;
+    let running = Running::start(checked, Vec::new()).await?;
     let address = running.address().unwrap_or(args.listen);
     let narrator = tokio::spawn(narrate(address, directory, args.vault));
     running.serve(&mut source, stopped()?).await;

@@ -8,6 +8,7 @@ mod doors;
 mod feed;
 #[cfg(feature = "operator")]
 pub mod operator;
+mod rendering;
 pub mod running;
 mod saving;
 mod stores;
@@ -24,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::running::Running;
 use crate::{
-    cli::{self, Args, Command, Console, failure},
+    cli::{self, Args, Command, Console, args::ServeArgs, failure},
     config::{self, Mistakes, reference, reload::ConfigSource},
     lockdown::{Lockdown, Outcome, lock_down, raise_file_limit},
     sealing,
@@ -66,6 +67,12 @@ pub enum StartError {
     /// The operator can't be set up as configured.
     #[error("{0}")]
     Operator(crate::domain::fault::Fault),
+    /// A Vault is to be set up, and the operator keeps nothing in one.
+    #[error("bootstrap sets a Vault up, and the configuration has no [vault]")]
+    OperatorVault,
+    /// The operator is to run in a cluster, and there is none.
+    #[error("[kubernetes] is there, and its cluster can't be used: see the warning before")]
+    NoCluster,
     /// No randomness can be had.
     #[error("{0}")]
     Randomness(crate::domain::fault::Fault),
@@ -78,6 +85,14 @@ pub enum StartError {
         address: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// A template can't be rendered.
+    #[error("{what}")]
+    Render {
+        /// The exit code.
+        exit: u8,
+        /// Why.
+        what: String,
     },
     /// The reflection service can't be built.
     #[error("the contract's descriptors can't be read")]
@@ -103,7 +118,7 @@ pub fn main() -> ExitCode {
     let _ = tls::provider().as_ref().clone().install_default();
     runtime.block_on(async {
         match command {
-            Command::Serve(args) => ended(serve(args.config, lockdown).await),
+            Command::Serve(args) => ended(serve(args, lockdown).await),
             Command::Schema => print(&reference::schema()),
             Command::Keygen => keygen(),
             Command::Client(command) => {
@@ -116,16 +131,21 @@ pub fn main() -> ExitCode {
     })
 }
 
-async fn serve(path: PathBuf, lockdown: Option<Lockdown>) -> Result<(), StartError> {
+async fn serve(args: ServeArgs, lockdown: Option<Lockdown>) -> Result<(), StartError> {
+    let ServeArgs { config: path, render, once } = args;
     let environment = Box::new(|name: &str| config::environment(name));
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;
-    let running = Running::start(checked).await?;
+    let (kept, single) = if once { (Vec::new(), render) } else { (render, Vec::new()) };
+    let running = Running::start(checked, kept).await?;
     for (measure, outcome) in lockdown.iter().flat_map(Lockdown::measures) {
         match outcome {
             Outcome::Held => tracing::info!(measure, "locked down"),
             Outcome::Refused(why) => tracing::warn!(measure, why, "not locked down"),
         }
+    }
+    if once {
+        return running.render_once(single, stopped()?).await;
     }
     running.serve(&mut source, stopped()?).await;
     Ok(())
@@ -147,6 +167,7 @@ fn ended(result: Result<(), StartError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Configuration(_)) => complain(&error, failure::USAGE),
+        Err(ref error @ StartError::Render { exit, .. }) => complain(error, exit),
         Err(error) => complain(&error, failure::OTHER),
     }
 }

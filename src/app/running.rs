@@ -16,12 +16,14 @@ use super::{
     clock::SystemClock,
     doors::{self, Doors},
     feed::{Following, Plan},
+    rendering,
     saving::{self, Left, Saving},
     stores::{self, Server, Surroundings},
 };
 use crate::{
     audit::AuditLog,
     broker::{Broker, Kept, ports::Clock, service::Catalogue, state::SavedSession},
+    cli::{failure, render::spec::Template},
     config::{self, Checked, Config, Vault, reload::ConfigSource},
     server::{
         dispatch::{Pages, Services},
@@ -114,11 +116,11 @@ impl Conditions {
 }
 
 impl Running {
-    /// Builds everything that a configuration describes, and serves.
+    /// Builds everything that a configuration describes, and serves. Start-up is over when every template is rendered.
     ///
     /// # Errors
     /// What can't be had; nothing is left running then.
-    pub async fn start(checked: Checked) -> Result<Self, StartError> {
+    pub async fn start(checked: Checked, templates: Vec<Template>) -> Result<Self, StartError> {
         let Checked { config, warnings } = checked;
         let logs = Logs::install(&config.telemetry)?;
         let (around, saving, left) = surroundings(config.state.as_ref()).await?;
@@ -163,6 +165,11 @@ impl Running {
         tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
         tasks.spawn(tell_health(readiness.clone(), health));
         let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched).await;
+        if !templates.is_empty() {
+            let client = rendering::client(&fixed.server, fixed.tls.as_ref(), doors.address())?;
+            let blocker = readiness.block_startup("a template was not rendered yet", "");
+            tasks.spawn(rendering::keep(client, templates, blocker));
+        }
         drop(starting);
         let conditions = Conditions::of(&readiness, startup);
         tracing::info!(address = doors.address().map(tracing::field::display), "serving");
@@ -207,6 +214,30 @@ impl Running {
             }
         }
         self.drain().await;
+    }
+
+    /// Renders once, then ends and leaves the leases of what was rendered alive. When `stop` resolves before, they are
+    /// revoked as at any end.
+    ///
+    /// # Errors
+    /// Why a template can't be rendered.
+    pub async fn render_once(
+        mut self,
+        templates: Vec<Template>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
+        let Fixed { server, tls, .. } = &self.fixed;
+        let client = rendering::client(server, tls.as_ref(), self.doors.address())?;
+        let ended = tokio::select! {
+            ended = rendering::once(client, templates) => ended,
+            () = stop => {
+                let what = "stopped before every template was rendered".to_owned();
+                Err(StartError::Render { exit: failure::OTHER, what })
+            }
+        };
+        self.revoke_on_exit &= ended.is_err();
+        self.drain().await;
+        ended
     }
 
     /// Takes over a new configuration without dropping a connection. What needs a new listener

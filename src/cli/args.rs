@@ -55,6 +55,10 @@ pub enum ClientCommand {
     Exec(ExecArgs),
     /// Render templates with secrets to files, and again at each rotation.
     Render(RenderArgs),
+    /// Wait until the running broker is ready: it serves all that it should have.
+    Wait(WaitArgs),
+    /// Copy this program into a directory, as a whole and with mode 0755, for containers that lack it.
+    Copy(CopyArgs),
     /// Check a configuration file, or whether the running broker is ready.
     Check(CheckArgs),
     /// Print a completion script for a shell.
@@ -102,6 +106,14 @@ pub struct ServeArgs {
         default_value = "/etc/secret-broker/config.toml"
     )]
     pub config: PathBuf,
+    /// Render a template with the broker's own secrets: before start-up is complete, and again at each rotation. The
+    /// file's octal mode is 600 unless told, its owner UID or UID:GID. The broker reads as a client of its Unix
+    /// socket, else of its pod-local authority.
+    #[arg(long, value_name = "IN:OUT[:MODE[:OWNER]]")]
+    pub render: Vec<Template>,
+    /// Render once and end; leases live on until they end by themselves.
+    #[arg(long, requires = "render")]
+    pub once: bool,
 }
 
 /// `dev`.
@@ -214,6 +226,29 @@ pub struct RenderArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "would replace the command's own help")]
     pub connection: Connection,
+}
+
+/// `wait`.
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    /// The broker: https://HOST:PORT or unix:///PATH.
+    #[arg(long, env = secret_broker_client::ADDRESS_VARIABLE, value_name = "URL",
+          default_value = "https://127.0.0.1:7443")]
+    pub address: String,
+    /// The directory of ca.pem, client.pem and client.key, which need not be there yet.
+    #[arg(long, env = secret_broker_client::CERT_DIR_VARIABLE, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// The longest time to wait.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// `copy`.
+#[derive(Debug, clap::Args)]
+pub struct CopyArgs {
+    /// The directory, in which the program is called secret-broker.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// `check`.

@@ -29,7 +29,7 @@ pub(super) async fn run(
     Ok(OK)
 }
 
-async fn ready(connection: &Connection) -> Result<(), Failure> {
+pub(super) async fn ready(connection: &Connection) -> Result<(), Failure> {
     let client = connection.client()?;
     let mut request = Request::new(HealthCheckRequest { service: READINESS.to_owned() });
     request.set_timeout(connection.timeout);

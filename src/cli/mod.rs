@@ -8,14 +8,16 @@ pub mod args;
 mod binding;
 mod check;
 mod console;
+mod copy;
 mod exec;
 pub mod failure;
 mod get;
 mod list;
 mod on_rotation;
 mod output;
-mod render;
+pub(crate) mod render;
 mod signals;
+mod wait;
 pub(crate) mod watch;
 
 use std::path::Path;
@@ -42,6 +44,8 @@ pub async fn run(
         ClientCommand::Watch(args) => watch::run(args, console).await,
         ClientCommand::Exec(args) => exec::run(args, console).await,
         ClientCommand::Render(args) => render::run(args, console).await,
+        ClientCommand::Wait(args) => wait::run(args).await,
+        ClientCommand::Copy(args) => copy::run(&args),
         ClientCommand::Check(args) => check::run(args, console, check_configuration).await,
         ClientCommand::Completions { shell } => completions(shell, console),
     };

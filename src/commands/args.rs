@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 other, 2 usage or configuration, 3 unknown or refused, \
-4 not available, 7 the rotation did not succeed.";
+4 not available, 7 the rotation did not succeed, 8 annotations that differ.";
 
 /// All commands.
 #[derive(Debug, Subcommand)]
@@ -34,17 +34,60 @@ pub enum Action {
     /// Run the operator: schedules, the sidecars' feed, the admin service.
     Run,
     /// Check the configuration file and print a summary or all its mistakes.
-    Check,
+    Check(Whose),
+    /// Run the admission webhook that injects sidecars into pods; --config names its own configuration file.
+    Inject,
+    /// Translate vault.hashicorp.com annotations of manifests, and list what differs.
+    Migrate(MigrateArgs),
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema(Whose),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Make what the operator and the sidecars need elsewhere.
+    #[command(subcommand)]
+    Bootstrap(Bootstrap),
     /// A command about secrets.
     #[command(flatten)]
     People(Command),
+}
+
+/// Whose configuration file is meant.
+#[derive(Debug, clap::Args)]
+pub struct Whose {
+    /// The injection webhook's, in place of the operator's.
+    #[arg(long)]
+    pub webhook: bool,
+}
+
+/// What is made.
+#[derive(Debug, Subcommand)]
+pub enum Bootstrap {
+    /// Make Vault's engines, policies and roles that the configuration needs, or show what is missing. Logs in with
+    /// `VAULT_TOKEN`, or else as the configuration says.
+    Vault(BootstrapVault),
+}
+
+/// What is made in Vault.
+#[derive(Debug, clap::Args)]
+pub struct BootstrapVault {
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Vault's address from here, in place of the configuration's.
+    #[arg(long, env = "VAULT_ADDR", value_name = "URL")]
+    pub address: Option<String>,
+    /// The authorities of Vault's certificate, in place of the configuration's.
+    #[arg(long, env = "VAULT_CACERT", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The injection webhook's configuration: its grants become roles and policies, too.
+    #[arg(long, value_name = "FILE")]
+    pub inject: Option<PathBuf>,
+    /// Write the policies as files into this directory, ask no Vault, and do nothing else.
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    pub policies: Option<PathBuf>,
 }
 
 /// What people ask for.
@@ -72,8 +115,21 @@ pub enum Command {
     Supply(NameArgs),
     /// Agree, as a second person, to a rotation or an access that waits for it.
     Approve(ApproveArgs),
+    /// Compare the copies in Kubernetes with what is in force.
+    Backup(BackupArgs),
     /// Open access to a secret for a short time, recorded and told to people; prints a token of Vault.
     BreakGlass(BreakGlassArgs),
+}
+
+/// `migrate`.
+#[derive(Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// A manifest, YAML of one or more documents; - or none for standard input.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print the annotations alone, in place of whole manifests.
+    #[arg(long)]
+    pub annotations: bool,
 }
 
 /// An approval.
@@ -84,6 +140,16 @@ pub struct ApproveArgs {
     /// The access; the rotation when absent.
     #[arg(long, value_name = "ID")]
     pub access: Option<String>,
+}
+
+/// Copies of secrets.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// The secrets; all that have a copy when none is named.
+    pub names: Vec<String>,
+    /// Write anew whatever is not what is in force, also what somebody else changed.
+    #[arg(long)]
+    pub mend: bool,
 }
 
 /// Access in an emergency.

@@ -5,7 +5,10 @@
 //! 2 usage or configuration, 3 unknown or refused, 4 not available, 7 the rotation did not succeed.
 
 pub mod args;
+mod backup;
+pub mod bootstrap;
 mod glass;
+pub mod migrate;
 mod progress;
 mod rotate;
 mod tables;
@@ -24,6 +27,7 @@ use crate::{
     },
     report::Directory,
     rotation::{
+        backup::Backups,
         engine::{DriveError, Engine, RequestError},
         ports::BreakGlass,
     },
@@ -40,6 +44,8 @@ pub struct Desk {
     pub person: String,
     /// Opens access in emergencies, if that is wanted.
     pub glass: Option<Arc<dyn BreakGlass>>,
+    /// Copies of what is in force.
+    pub backups: Arc<Backups>,
     /// Where documents are written, if anywhere.
     pub documents: Option<Directory>,
     /// Makes the name of a rotation.
@@ -62,6 +68,7 @@ pub async fn run(command: Command, desk: &Desk, console: &mut Console<'_>) -> u8
         Command::Validate(args) => tables::validate(desk, &args, console).await,
         Command::Supply(args) => rotate::supply(desk, args, console).await,
         Command::Approve(args) => rotate::approve(desk, args, console).await,
+        Command::Backup(args) => backup::backup(desk, &args, console).await,
         Command::BreakGlass(args) => glass::break_glass(desk, args, console).await,
     };
     match ended {

@@ -29,6 +29,8 @@ pub(super) struct Check<'a> {
     warnings: Vec<Mistake>,
     /// Whether the file may name places of a Vault.
     pub(super) has_vault: bool,
+    /// Whether it may name places of a cluster.
+    pub(super) has_cluster: bool,
 }
 
 /// Checks a file that was read, and completes it to a configuration.
@@ -49,7 +51,8 @@ pub(super) fn checked<'a, R, C>(
     complete: impl FnOnce(&mut Check<'a>, R) -> Option<C>,
 ) -> Result<(C, Vec<Mistake>), Mistakes> {
     let Read { file, mistakes, lines, is_whole } = read;
-    let mut check = Check { lines, env, mistakes, warnings: Vec::new(), has_vault: true };
+    let mut check =
+        Check { lines, env, mistakes, warnings: Vec::new(), has_vault: true, has_cluster: false };
     let config = if is_whole { complete(&mut check, file) } else { None };
     let Check { mut mistakes, warnings, .. } = check;
     match config {

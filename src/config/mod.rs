@@ -6,6 +6,10 @@
 mod catalogue;
 mod check;
 mod deployment;
+#[cfg(feature = "operator")]
+pub mod inject;
+#[cfg(feature = "operator")]
+pub mod minimal;
 mod mistake;
 #[cfg(feature = "operator")]
 pub mod operator;
@@ -162,6 +166,8 @@ pub enum Tls {
         directory: PathBuf,
         /// The SPIFFE ID of the application's certificate.
         client_id: String,
+        /// The permission bits of the files.
+        mode: u32,
         /// How long certificates live; they are replaced at two thirds.
         ttl: Duration,
     },

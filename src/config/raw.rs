@@ -28,7 +28,7 @@ pub(super) type LeaseTime = Span<{ mins(5) }, { secs(1) }, { days(366) }>;
 pub(super) type CertificateTime = Span<{ hours(24) }, { secs(30) }, { days(366) }>;
 
 /// The configuration of secret-broker.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
     /// Where and how calls are served. At least one of `listen` and `socket` is needed.

@@ -42,13 +42,22 @@ struct Health {
 
 /// Serves health for as long as it is polled.
 pub async fn serve(listener: TcpListener, readiness: Readiness) -> Infallible {
+    serve_with(listener, readiness, || None).await
+}
+
+/// The same with a page of metrics, for a program whose metrics name nobody.
+pub async fn serve_with(
+    listener: TcpListener,
+    readiness: Readiness,
+    metrics: impl Fn() -> Option<String>,
+) -> Infallible {
     let mut connections = FuturesUnordered::new();
     loop {
         let has_room = connections.len() < MAX_CONNECTIONS;
         tokio::select! {
             accepted = accept(&listener), if has_room => {
                 if let Ok(stream) = accepted {
-                    connections.push(timeout(CONNECTION_TIME, answer(stream, &readiness)));
+                    connections.push(timeout(CONNECTION_TIME, answer(stream, &readiness, &metrics)));
                 }
             }
             Some(_) = connections.next() => {}
@@ -66,9 +75,14 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     }
 }
 
-async fn answer(stream: TcpStream, readiness: &Readiness) {
+async fn answer(stream: TcpStream, readiness: &Readiness, metrics: &impl Fn() -> Option<String>) {
     let service = service_fn(|request: Request<Incoming>| {
-        ready(Ok::<_, Infallible>(respond(request.method(), request.uri().path(), readiness)))
+        ready(Ok::<_, Infallible>(respond(
+            request.method(),
+            request.uri().path(),
+            readiness,
+            metrics,
+        )))
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(MAX_HEAD);
@@ -76,7 +90,12 @@ async fn answer(stream: TcpStream, readiness: &Readiness) {
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<String> {
+fn respond(
+    method: &Method,
+    path: &str,
+    readiness: &Readiness,
+    metrics: &impl Fn() -> Option<String>,
+) -> Response<String> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return reply(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", Vec::new());
     }
@@ -87,6 +106,10 @@ fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<Strin
         "/readyz" => ready_page(readiness, false),
         "/startupz" if readiness.has_started() => reply(StatusCode::OK, "started", Vec::new()),
         "/startupz" => reply(StatusCode::SERVICE_UNAVAILABLE, "starting", reasons()),
+        "/metrics" => match metrics() {
+            Some(page) => metrics_page(page),
+            None => reply(StatusCode::NOT_FOUND, "not found", Vec::new()),
+        },
         _ => reply(StatusCode::NOT_FOUND, "not found", Vec::new()),
     }
 }

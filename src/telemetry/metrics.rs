@@ -98,7 +98,18 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics that start at zero.
     pub fn new() -> Self {
+        Self::within(Registry::default())
+    }
+
+    /// The same beside those of an operator.
+    #[cfg(feature = "operator")]
+    pub fn of_operator() -> (Self, super::rotations::RotationMetrics) {
         let mut registry = Registry::default();
+        let rotations = super::rotations::RotationMetrics::register(&mut registry);
+        (Self::within(registry), rotations)
+    }
+
+    fn within(mut registry: Registry) -> Self {
         registry.register_collector(Box::new(Process));
         let r = registry.sub_registry_with_prefix(PREFIX);
         let version = [("version", env!("CARGO_PKG_VERSION"))];

@@ -14,6 +14,8 @@ pub mod panics;
 mod process;
 pub mod readiness;
 mod requests;
+#[cfg(feature = "operator")]
+pub mod rotations;
 #[cfg(test)]
 mod tests;
 

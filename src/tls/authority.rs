@@ -5,10 +5,10 @@
 //! authority itself stays for the life of the process.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,23 +36,25 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: PathBuf,
     client_id: Ia5String,
+    mode: u32,
     ttl: Duration,
 }
 
 impl Authority {
-    /// Makes the authority and its directory.
+    /// Makes the authority and its directory, which opens to the group where the files' `mode` does.
     ///
     /// # Errors
     /// When the directory can't be made, or `client_id` is not ASCII.
     pub fn new(
         directory: PathBuf,
         client_id: &str,
+        mode: u32,
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Self, TlsError> {
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(if mode & 0o040 == 0 { 0o700 } else { 0o750 })
             .create(&directory)
             .map_err(|error| file_error(&directory, &error))?;
         let mut params = CertificateParams::default();
@@ -64,7 +66,7 @@ impl Authority {
         let issuer =
             CertifiedIssuer::self_signed(params, key).map_err(|error| issue_error(&error))?;
         let client_id = Ia5String::try_from(client_id).map_err(|error| issue_error(&error))?;
-        Ok(Self { issuer, directory, client_id, ttl })
+        Ok(Self { issuer, directory, client_id, mode, ttl })
     }
 
     /// Issues a certificate for the broker, and writes one for the application.
@@ -132,6 +134,8 @@ impl Authority {
             let _ = fs::remove_file(&fresh);
             let mut file =
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            // Not at its creation, where the umask would take bits away.
+            file.set_permissions(Permissions::from_mode(self.mode))?;
             file.write_all(content)?;
             fs::rename(&fresh, &path)
         };
@@ -139,7 +143,7 @@ impl Authority {
     }
 }
 
-fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
+pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
     let (from, to) = (now.saturating_sub(SKEW), now.saturating_add(ttl));
     let from = from.map_or(0, Timestamp::as_second);
     let to = to.map_or(i64::MAX, Timestamp::as_second);
@@ -148,7 +152,7 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
     params.not_after = epoch + Duration::from_secs(to.unsigned_abs());
 }
 
-fn issue_error(error: &rcgen::Error) -> TlsError {
+pub(super) fn issue_error(error: &rcgen::Error) -> TlsError {
     TlsError::Issue(error.to_string())
 }
 

@@ -8,6 +8,8 @@ pub mod authority;
 #[cfg(feature = "operator")]
 pub mod client;
 pub mod files;
+#[cfg(feature = "operator")]
+pub mod own;
 pub mod pki;
 
 use std::sync::Arc;

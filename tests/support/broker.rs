@@ -21,6 +21,8 @@ pub struct Broker {
     environment: Vec<(String, String)>,
     /// What a shell does before it becomes the broker.
     pub shell: Option<&'static str>,
+    /// What `serve` is told besides.
+    pub arguments: Vec<String>,
 }
 
 impl Broker {
@@ -48,6 +50,7 @@ impl Broker {
             environment: environment.iter().map(owned).collect(),
             directory: tempfile::tempdir().expect("a directory"),
             shell: None,
+            arguments: Vec::new(),
         }
     }
 
@@ -86,6 +89,7 @@ impl Broker {
         command
             .args(["serve", "--config"])
             .arg(self.path("config.toml"))
+            .args(&self.arguments)
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .stdout(Stdio::null())
             .stderr(log);
@@ -160,6 +164,11 @@ impl Broker {
     /// Ends it in order, and returns its exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal(rustix::process::Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself, and returns its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
         let mut process = self.process.take().expect("it runs");
         let status =
             until("the broker ends", async || process.0.try_wait().expect("a status")).await;

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod broker;
 pub mod datadog;
+pub mod kubernetes;
 #[cfg(feature = "operator")]
 pub mod moto;
 pub mod postgres;

@@ -26,4 +26,5 @@ mod hygiene;
 mod labels;
 mod logins;
 mod main_job;
+mod rendering;
 mod state;

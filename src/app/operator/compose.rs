@@ -1,12 +1,13 @@
 //! Builds the engine that a configuration describes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
+    cluster::InCluster,
     keeper::Keeper,
     targets::{self, Around, Reach},
 };
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     app::{StartError, clock::SystemClock, stores::Surroundings},
     broker::ports::Clock,
-    config::operator::{OperatorConfig, Rotated},
+    config::operator::{OperatorConfig, Rotated, checks::Check, kubernetes::SecretPlace},
     domain::{
         fault::{Fault, Reason},
         labels::Labels,
@@ -23,12 +24,16 @@ use crate::{
     },
     report::Directory,
     rotation::{
+        backup::Backups,
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
-        ports::{Adoption, Readers, Records, Relay, Versions},
+        ports::{Adoption, Readers, Records, Relay, Validator, Versions},
     },
     store::VersionKey,
-    telemetry::Metrics,
+    telemetry::{
+        Metrics,
+        rotations::{ObservedAlerts, ObservedJournal, ObservedValidator, RotationMetrics},
+    },
 };
 
 /// An engine and what it was built on.
@@ -36,6 +41,11 @@ pub(super) struct Composed {
     pub(super) engine: Arc<Engine>,
     pub(super) keeper: Keeper,
     pub(super) around: Surroundings,
+    pub(super) metrics: Arc<RotationMetrics>,
+    /// The cluster, where one is used.
+    pub(super) cluster: Option<Arc<InCluster>>,
+    /// Copies in the cluster.
+    pub(super) backups: Arc<Backups>,
     /// Tells this process from all others.
     pub(super) actor: String,
 }
@@ -49,36 +59,53 @@ impl Composed {
         let key = Arc::new(VersionKey::generate().map_err(StartError::Randomness)?);
         let wall = clock.wall();
         let seed = u64::try_from(wall.as_nanosecond() & i128::from(u64::MAX)).unwrap_or(1);
+        let (metrics, rotations) = Metrics::of_operator();
+        let rotations = Arc::new(rotations);
         let around = Surroundings {
             clock: Arc::clone(&clock),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(metrics),
             versions: Arc::clone(&key),
             seed,
         };
         let keeper = Keeper::new(config.keeper, &around)?;
         let (journal, readers) = (keeper.journal(), readers(&keeper));
+        let journal = Arc::new(ObservedJournal { journal, metrics: Arc::clone(&rotations) });
         let records: Arc<dyn Records> = match config.records {
             Some(directory) => Arc::new(Directory::new(directory)),
             None => Arc::new(()),
         };
         let http = Http::new().map_err(StartError::Operator)?;
-        let vault = keeper.vault().map(|server| Arc::clone(&server.store));
-        let reach = Reach { vault, versions: key, http };
-        let managed = |(name, rotated), checks: &[Around]| {
-            managed(&keeper, &reach, &name, rotated, checks).map(|managed| (name, managed))
-        };
-        let composed = config.checks.into_iter().map(|check| reach.check(check));
-        let composed = composed.collect::<Result<Vec<_>, _>>().and_then(|checks| {
-            let secrets = config.secrets.into_iter();
-            let catalogue = secrets.map(|entry| managed(entry, &checks));
-            Ok((catalogue.collect::<Result<Catalogue, _>>()?, reach.alerts(config.alerts)?))
-        });
-        let (catalogue, alerts) = composed.map_err(StartError::Operator)?;
         let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
+        let lies_there = config.secrets.values().any(|secret| secret.kubernetes.is_some());
+        let cluster = config.kubernetes.map(|it| InCluster::connect(it, &actor, &clock));
+        let cluster = match cluster.transpose() {
+            // People who type outside of the cluster can go without.
+            Err(fault) if !lies_there => {
+                tracing::warn!(%fault, "goes on without Kubernetes");
+                None
+            }
+            cluster => cluster.map_err(StartError::Operator)?.map(Arc::new),
+        };
+        let vault = keeper.vault().map(|server| Arc::clone(&server.store));
+        let composer = Composer {
+            keeper: &keeper,
+            cluster: cluster.as_deref(),
+            reach: Reach { vault, versions: key, http },
+            metrics: &rotations,
+        };
+        let (catalogue, copies) =
+            composer.catalogue(config.secrets, config.checks).map_err(StartError::Operator)?;
+        let alerts = composer.reach.alerts(config.alerts).map_err(StartError::Operator)?;
+        let (backups, alerts) = match &cluster {
+            Some(cluster) => (cluster.backups(copies), cluster.alerts(alerts)),
+            None => (Backups::new(BTreeMap::new()), alerts),
+        };
+        let alerts = Arc::new(ObservedAlerts { alerts, metrics: Arc::clone(&rotations) });
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
-        Ok(Self { engine: Arc::new(engine), keeper, around, actor })
+        let (engine, backups) = (Arc::new(engine), Arc::new(backups));
+        Ok(Self { engine, keeper, around, metrics: rotations, cluster, backups, actor })
     }
 }
 
@@ -87,37 +114,84 @@ pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
-fn managed(
-    keeper: &Keeper,
-    reach: &Reach,
-    name: &SecretName,
-    rotated: Rotated,
-    all: &[Around],
-) -> Result<Managed, Fault> {
-    let Rotated { category, tier, schedule, pair, place, mut terms, target, validators, checks } =
-        rotated;
-    let held = targets::held(&target);
-    let rotator = reach.rotator(name, target)?;
-    terms.overlapping = rotator.is_overlapping();
-    terms.held = held.is_some();
-    let versions: Arc<dyn Versions> = match (place, held) {
-        (Some(place), _) => keeper.versions(place),
-        (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
-    };
-    let own = checks.into_iter().map(|c| reach.check(c)).collect::<Result<Vec<_>, _>>()?;
-    let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
-    let validators = validators.into_iter().map(|v| reach.validator(v));
-    Ok(Managed {
-        category,
-        tier,
-        schedule,
-        pair,
-        terms,
-        versions,
-        rotator,
-        validators: validators.collect::<Result<_, _>>()?,
-        checks,
-    })
+struct Composer<'a> {
+    keeper: &'a Keeper,
+    cluster: Option<&'a InCluster>,
+    reach: Reach,
+    metrics: &'a Arc<RotationMetrics>,
+}
+
+impl Composer<'_> {
+    /// The secrets, and the places of those that are copied into the cluster.
+    fn catalogue(
+        &self,
+        secrets: BTreeMap<SecretName, Rotated>,
+        checks: Vec<Check>,
+    ) -> Result<(Catalogue, BTreeMap<SecretName, SecretPlace>), Fault> {
+        let checks = self.checks(checks)?;
+        let (mut catalogue, mut copies) = (Catalogue::new(), BTreeMap::new());
+        for (name, mut rotated) in secrets {
+            copies.extend(rotated.backup.take().map(|place| (name.clone(), place)));
+            let managed = self.managed(&name, rotated, &checks)?;
+            catalogue.insert(name, managed);
+        }
+        Ok((catalogue, copies))
+    }
+
+    fn checks(&self, checks: Vec<Check>) -> Result<Vec<Around>, Fault> {
+        checks.into_iter().map(|check| self.reach.check(check)).collect()
+    }
+
+    fn managed(
+        &self,
+        name: &SecretName,
+        rotated: Rotated,
+        all: &[Around],
+    ) -> Result<Managed, Fault> {
+        let Rotated {
+            category,
+            tier,
+            schedule,
+            pair,
+            place,
+            kubernetes,
+            backup: _,
+            mut terms,
+            target,
+            validators,
+            checks,
+        } = rotated;
+        let held = targets::held(&target);
+        let rotator = self.reach.rotator(name, target)?;
+        terms.overlapping = rotator.is_overlapping();
+        terms.held = held.is_some();
+        let in_cluster = self.cluster.zip(kubernetes);
+        let in_cluster = in_cluster.map(|(cluster, place)| cluster.versions(place));
+        let versions: Arc<dyn Versions> = match (in_cluster, place) {
+            (Some(versions), _) => versions,
+            (None, Some(place)) => self.keeper.versions(place),
+            (None, None) => Arc::new(Elsewhere(held.unwrap_or_default())),
+        };
+        let own = self.checks(checks)?;
+        let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();
+        let validators = validators.into_iter().map(|settings| {
+            let (validator, secret) = (self.reach.validator(settings)?, name.clone());
+            let observed =
+                ObservedValidator { validator, secret, metrics: Arc::clone(self.metrics) };
+            Ok(Arc::new(observed) as Arc<dyn Validator>)
+        });
+        Ok(Managed {
+            category,
+            tier,
+            schedule,
+            pair,
+            terms,
+            versions,
+            rotator,
+            validators: validators.collect::<Result<_, Fault>>()?,
+            checks,
+        })
+    }
 }
 
 /// The place of a secret whose target keeps it itself: there are no versions and no labels.

@@ -1,6 +1,9 @@
 //! The operator's composition: from its command line and configuration to an engine at work.
 
+mod bootstrap;
+mod cluster;
 mod compose;
+mod inject;
 mod keeper;
 mod person;
 mod serve;
@@ -22,7 +25,10 @@ use self::compose::{Composed, Relayed};
 use super::{StartError, complain, print};
 use crate::{
     cli::{Console, failure},
-    commands::{self, Args, Command, Desk, args::Action},
+    commands::{
+        self, Args, Command, Desk,
+        args::{self, Action},
+    },
     config::{
         self,
         operator::{Keeper, OperatorConfig, raw},
@@ -50,9 +56,25 @@ pub fn main() -> ExitCode {
     let _ = tls::provider().as_ref().clone().install_default();
     runtime.block_on(async {
         match args.action {
-            Action::Schema => print(&schemars::schema_for!(raw::File).to_value()),
+            Action::Schema(args::Whose { webhook: false }) => {
+                print(&schemars::schema_for!(raw::File).to_value())
+            }
+            Action::Schema(args::Whose { webhook: true }) => {
+                print(&schemars::schema_for!(config::inject::raw::File).to_value())
+            }
             Action::Completions { shell } => completions(shell),
-            Action::Check => check(&args.config),
+            Action::Inject => match inject::run(&args.config).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ StartError::Configuration(_)) => complain(&error, failure::USAGE),
+                Err(error) => complain(&error, failure::OTHER),
+            },
+            Action::Migrate(args) => {
+                let (mut out, mut err) = (io::stdout(), io::stderr());
+                let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
+                ExitCode::from(commands::migrate::run(&args, &mut io::stdin(), &mut console))
+            }
+            Action::Check(args::Whose { webhook: false }) => check(&args.config),
+            Action::Check(args::Whose { webhook: true }) => inject::check(&args.config),
             Action::Run => match load(&args.config) {
                 Ok(config) => match serve::run(config).await {
                     Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +82,9 @@ pub fn main() -> ExitCode {
                 },
                 Err(error) => complain(&error, failure::USAGE),
             },
+            Action::Bootstrap(args::Bootstrap::Vault(given)) => {
+                bootstrap::bootstrap(&args.config, given, args.json).await
+            }
             Action::People(command) => people(&args.config, command, args.json).await,
         }
     })
@@ -100,7 +125,8 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         Err(fault) => return complain(&fault, failure::UNAVAILABLE),
     };
     let glass = glass.and_then(|terms| composed.keeper.break_glass(&terms));
-    let desk = Desk { engine: composed.engine, person, glass, documents, name, json };
+    let backups = composed.backups;
+    let desk = Desk { engine: composed.engine, person, glass, backups, documents, name, json };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let code = commands::run(command, &desk, &mut console).await;

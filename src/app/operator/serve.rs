@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::compose::Composed;
+use super::{cluster, compose::Composed};
 use crate::{
     app::{
         StartError,
@@ -23,14 +23,14 @@ use crate::{
     },
     domain::policy::Policy,
     rotation::{
-        ports::Readers,
+        ports::{Leadership, Readers},
         service::{Service, TENURE, Waker},
     },
     server::{
         dispatch::Pages,
         operator::{FeedLimits, Operator, Parts, Services, Sidecars},
     },
-    telemetry::{Logs, Readiness, http, panics},
+    telemetry::{Logs, Readiness, http, panics, rotations::ObservedLead},
 };
 
 /// The time for calls that use targets.
@@ -68,18 +68,32 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         glass: config.break_glass.take(),
         audit: Arc::clone(&audit),
     });
+    cluster::warn_of_plain_text(&config);
+    let has_cluster = config.kubernetes.is_some();
     let composed = Composed::new(config, |_| Arc::clone(&sidecars) as Arc<dyn Readers>)?;
     panics::install_hook(Arc::clone(&composed.around.metrics));
     if let Some(server) = composed.keeper.vault() {
         let vault = Arc::clone(&server.store);
         tasks.spawn(async move { vault.run().await });
     }
-    let lock = composed.keeper.leadership(composed.actor.clone());
+    let lead = match &composed.cluster {
+        Some(cluster) => cluster.leadership(),
+        None if has_cluster => return Err(StartError::NoCluster),
+        None => None,
+    };
+    let lead = lead.unwrap_or_else(|| composed.keeper.leadership(composed.actor.clone()));
+    let lock: Arc<dyn Leadership> =
+        Arc::new(ObservedLead { lead, metrics: Arc::clone(&composed.metrics) });
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let engine = Arc::clone(&composed.engine);
     let relay = composed.keeper.relay();
     let service = Service::new(engine, Arc::clone(&lock), relay, Arc::clone(&waker), super::name);
+    if let Some(cluster) = composed.cluster.clone() {
+        let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
+        let leads = service.leading();
+        tasks.spawn(async move { cluster.attend(&engine, &backups, leads).await });
+    }
     let signals = (stop, service.leading());
     let doors = match edge {
         Some(edge) => {

@@ -21,6 +21,15 @@ pub struct Access {
 
 /// Puts the content at the path: beside it first, then renamed over it.
 pub(in super::super) fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+    put(path, access, |file| file.write_all(content))
+}
+
+/// The same with whatever `write` writes.
+pub(in super::super) fn put(
+    path: &Path,
+    access: Access,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let unfinished = Unfinished::beside(path)?;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished.0)?;
@@ -28,7 +37,7 @@ pub(in super::super) fn replace(path: &Path, content: &[u8], access: Access) -> 
         fchown(&file, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw))?;
     }
     fchmod(&file, Mode::from_raw_mode(access.mode))?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&unfinished.0, path)?;
     // The rename lasts once its directory is on disk.

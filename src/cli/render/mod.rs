@@ -4,7 +4,8 @@
 //! - A template that fails leaves its file as it is; the others are rendered none the less.
 
 pub(super) mod file;
-pub(super) mod spec;
+pub(crate) mod serving;
+pub(crate) mod spec;
 mod template;
 
 use std::{
@@ -30,40 +31,53 @@ use super::{
 
 pub(super) async fn run(args: RenderArgs, console: &mut Console<'_>) -> Result<u8, Failure> {
     let client = args.connection.client()?;
-    let mut renderer = Renderer { client, held: Held::new(), used: BTreeSet::new() };
+    let mut renderer = Renderer::new(client, args.template);
+    renderer.on_change = args.on_change;
+    renderer.round().await?;
     if args.once {
-        let changed = renderer.all(&args.template).await?;
-        renderer.announce(changed, args.on_change.as_deref()).await?;
         return Ok(OK);
     }
+    if renderer.used.is_empty() {
+        let problem = "no template uses a secret, so there is nothing to follow; use --once";
+        return Err(Failure::new(USAGE, problem));
+    }
     let mut signals = Signals::ending()?;
+    let mut tell = |told: &str| console.complain(told);
     tokio::select! {
-        ended = renderer.follow(&args, console) => ended.map(|()| OK),
+        ended = renderer.follow(&mut tell) => ended.map(|()| OK),
         _ = signals.next() => Ok(OK),
     }
 }
 
 struct Renderer {
     client: Client,
+    templates: Vec<Template>,
+    on_change: Option<String>,
     held: Held,
     /// The secrets that the last round of templates was made from.
     used: BTreeSet<String>,
 }
 
+/// Hears what went wrong while rendering goes on.
+type Tell<'t> = &'t mut (dyn FnMut(&str) + Send);
+
 impl Renderer {
-    /// Renders first, then at each change, until the watch can't go on.
-    async fn follow(
-        &mut self,
-        args: &RenderArgs,
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let changed = self.all(&args.template).await?;
-        self.announce(changed, args.on_change.as_deref()).await?;
+    fn new(client: Client, templates: Vec<Template>) -> Self {
+        Self { client, templates, on_change: None, held: Held::new(), used: BTreeSet::new() }
+    }
+
+    /// Renders every template, and tells of what changed.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let changed = self.all().await?;
+        self.announce(changed).await
+    }
+
+    /// Renders at each change of what the last round used, until the watch can't go on.
+    async fn follow(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
         loop {
             if self.used.is_empty() {
-                let problem =
-                    "no template uses a secret, so there is nothing to follow; use --once";
-                return Err(Failure::new(USAGE, problem));
+                // Watching no name would watch every secret.
+                return std::future::pending().await;
             }
             let watched = self.used.clone();
             let held = self.held.values().map(AsRef::as_ref);
@@ -71,52 +85,40 @@ impl Renderer {
             // A template may use others after a change: then a new watch begins.
             while self.used == watched {
                 let Some(event) = watch.next().await else { return Ok(()) };
-                let mut rotated = self.take(event?, console);
+                let mut rotated = self.take(event?, tell);
                 while let Some(Some(event)) = watch.next().now_or_never() {
-                    rotated |= self.take(event?, console);
+                    rotated |= self.take(event?, tell);
                 }
-                if rotated {
-                    self.again(args, console).await;
+                // What fails is told, and what was written stays.
+                if rotated && let Err(Failure { message: Some(told), .. }) = self.round().await {
+                    tell(&told);
                 }
             }
         }
     }
 
     /// Takes an event over; whether a new version came.
-    fn take(&mut self, event: Event, console: &mut Console<'_>) -> bool {
+    fn take(&mut self, event: Event, tell: Tell<'_>) -> bool {
         match event {
             Event::Current(secret) | Event::Rotated(secret) => {
                 self.held.insert(secret.name().to_owned(), Arc::new(secret));
                 true
             }
             Event::Revoked { name, .. } => {
-                console.complain(&format!(
-                    "{name} was revoked; its files stay until a new version comes"
-                ));
+                tell(&format!("{name} was revoked; its files stay until a new version comes"));
                 false
             }
             _ => false,
         }
     }
 
-    /// A change while running: what fails is told, and what was written stays.
-    async fn again(&mut self, args: &RenderArgs, console: &mut Console<'_>) {
-        let ended = match self.all(&args.template).await {
-            Ok(changed) => self.announce(changed, args.on_change.as_deref()).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(Failure { message: Some(told), .. }) = ended {
-            console.complain(&told);
-        }
-    }
-
     /// Renders every template; whether a file changed. Fails as the first failing template does.
-    async fn all(&mut self, templates: &[Template]) -> Result<bool, Failure> {
+    async fn all(&mut self) -> Result<bool, Failure> {
         let mut used = BTreeSet::new();
         let mut changed = false;
         let mut failed = None;
-        for template in templates {
-            match self.one(template).await {
+        for template in self.templates.clone() {
+            match self.one(&template).await {
                 Ok((written, names)) => {
                     changed |= written;
                     used.extend(names);
@@ -155,8 +157,8 @@ impl Renderer {
     }
 
     /// Tells whoever reads the files, and the broker once they have taken the new versions over.
-    async fn announce(&self, changed: bool, command: Option<&str>) -> Result<(), Failure> {
-        let Some(command) = command.filter(|_| changed) else { return Ok(()) };
+    async fn announce(&self, changed: bool) -> Result<(), Failure> {
+        let Some(command) = self.on_change.as_ref().filter(|_| changed) else { return Ok(()) };
         let status = Command::new("sh").arg("-c").arg(command).kill_on_drop(true).status().await?;
         if !status.success() {
             return Err(Failure::new(

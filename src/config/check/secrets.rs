@@ -45,21 +45,31 @@ const ENGINE_KEYS: [(&str, &[&str]); 6] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn secrets(
+    pub(in crate::config) fn secrets(
         &mut self,
+        defaults: &raw::Defaults,
+        secrets: BTreeMap<String, raw::Secret>,
+    ) -> BTreeMap<SecretName, Secret> {
+        let section = Key::of("defaults");
+        self.retries(&section, defaults.retry_min.duration(), defaults.retry_max.duration());
+        self.secrets_below(&Key::of("secrets"), defaults, secrets)
+    }
+
+    /// The secrets of a section of any name.
+    pub(in crate::config) fn secrets_below(
+        &mut self,
+        section: &Key,
         defaults: &raw::Defaults,
         secrets: BTreeMap<String, raw::Secret>,
     ) -> BTreeMap<SecretName, Secret> {
         if secrets.len() > MAX_SECRETS {
             let found = format!("{} secrets", secrets.len());
-            self.wrong(Key::of("secrets"), found, format!("expected at most {MAX_SECRETS}"));
+            self.wrong(section.clone(), found, format!("expected at most {MAX_SECRETS}"));
             return BTreeMap::new();
         }
-        let section = Key::of("defaults");
-        self.retries(&section, defaults.retry_min.duration(), defaults.retry_max.duration());
         let mut checked = BTreeMap::new();
         for (text, secret) in secrets {
-            let key = Key::of("secrets").name(&text);
+            let key = section.name(&text);
             let name = text.parse::<SecretName>();
             if let Err(error) = &name {
                 self.wrong(key.clone(), "not a secret's name", error.to_string());

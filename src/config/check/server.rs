@@ -7,7 +7,7 @@ use crate::config::{Limits, Server, Tls, UnixSocket, units::Address};
 const MAX_SOCKET_PATH: usize = 107;
 const DEFAULT_CLIENT_ID: &str = "spiffe://secret-broker.local/application";
 
-const TLS_KEYS: [(&str, &[&str]); 10] = [
+const TLS_KEYS: [(&str, &[&str]); 11] = [
     ("cert", &["files"]),
     ("key", &["files"]),
     ("ca", &["files", "vault-pki"]),
@@ -17,6 +17,7 @@ const TLS_KEYS: [(&str, &[&str]); 10] = [
     ("alt_names", &["vault-pki"]),
     ("directory", &["authority"]),
     ("client_id", &["authority"]),
+    ("file_mode", &["authority"]),
     ("ttl", &["vault-pki", "authority"]),
 ];
 
@@ -132,6 +133,18 @@ impl Check<'_> {
         })
     }
 
+    /// The permission bits of files that hold a key: nothing for others.
+    fn file_mode(&mut self, key: &Key, text: Option<String>) -> Option<u32> {
+        let Some(text) = text else { return Some(0o600) };
+        let mode = self.mode(key, &text)?;
+        if mode & 0o400 == 0 || mode & 0o137 != 0 {
+            let accepted = "expected \"0600\", \"0640\", \"0400\" or \"0440\"";
+            self.wrong(key.clone(), "not a mode for a private key", accepted);
+            return None;
+        }
+        Some(mode)
+    }
+
     fn authority(&mut self, key: &Key, tls: raw::Tls) -> Option<Tls> {
         let directory = self.path(&key.name("directory"), tls.directory, "source = \"authority\"");
         let client_id = tls.client_id.unwrap_or_else(|| DEFAULT_CLIENT_ID.to_owned());
@@ -140,7 +153,8 @@ impl Check<'_> {
             self.wrong(key.name("client_id"), "not a SPIFFE ID", accepted);
             return None;
         }
-        Some(Tls::Authority { directory: directory?, client_id, ttl: tls.ttl.duration() })
+        let mode = self.file_mode(&key.name("file_mode"), tls.file_mode)?;
+        Some(Tls::Authority { directory: directory?, client_id, mode, ttl: tls.ttl.duration() })
     }
 }
 

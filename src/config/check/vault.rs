@@ -29,7 +29,7 @@ const AUTH_KEYS: [(&str, &[&str]); 12] = [
 impl Check<'_> {
     /// What asks for a Vault server, if anything does.
     #[expect(clippy::unused_self, reason = "reads as the other checks do")]
-    pub(super) fn wants_vault(
+    pub(in crate::config) fn wants_vault(
         &self,
         secrets: &BTreeMap<String, raw::Secret>,
         tls: Option<&raw::Tls>,

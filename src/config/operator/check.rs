@@ -10,7 +10,9 @@ use jiff::{
 };
 
 use super::{
-    BreakGlassTerms, Keeper, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
+    BreakGlassTerms, Keeper, KvPlace, OperatorConfig, Rotated, alerts, bootstrap, checks,
+    kubernetes::{self, SecretPlace},
+    policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets, validators,
 };
@@ -37,7 +39,9 @@ const NEVER: &str = "never";
 pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorConfig> {
     let keeper = keeper(check, file.vault, file.sealed, file.journal);
     let tiers = tiers(check, &file.tiers);
+    check.has_cluster = file.kubernetes.is_some();
     let secrets = secrets(check, &file.defaults, &tiers, file.secrets);
+    let kubernetes = kubernetes::check(check, file.kubernetes, file.leadership);
     let http = file.telemetry.http;
     let server = match file.server {
         Some(server) => check.server(server, http).map(Some),
@@ -56,11 +60,13 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
     if file.break_glass.is_some() {
         check.of_vault(Key::of("break_glass"));
     }
+    let bootstrap = bootstrap::check(check, file.bootstrap);
     let records = check.some_path(&Key::of("records").name("directory"), file.records.directory);
     Some(OperatorConfig {
         server: server?,
         tls: tls?,
         keeper: keeper?,
+        kubernetes: kubernetes?,
         claim: file.engine.claim.duration(),
         step: file.engine.step.duration(),
         secrets: secrets?,
@@ -68,6 +74,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         alerts: alerts?,
         policy,
         break_glass: file.break_glass.map(|glass| BreakGlassTerms { token_role: glass.token_role }),
+        bootstrap: bootstrap?,
         records: records?,
         audit: audit?,
         telemetry: telemetry?,
@@ -151,9 +158,17 @@ fn secrets(
         let rotated = one(check, (&key, &text), defaults, tiers, secret);
         let (Some(rotated), Ok(name)) = (rotated, name) else { continue };
         let place = rotated.place.as_ref().map(|place| format!("{}/{}", place.mount, place.path));
-        if let Some(other) = place.and_then(|place| places.insert(place, text)) {
-            let found = format!("the place of `{other}`");
-            check.wrong(key.name("path"), found, "expected a place of its own");
+        let of_cluster =
+            |place: &SecretPlace| format!("kubernetes {}/{}", place.namespace, place.name);
+        for (part, place) in [
+            ("path", place),
+            ("kubernetes", rotated.kubernetes.as_ref().map(of_cluster)),
+            ("backup", rotated.backup.as_ref().map(of_cluster)),
+        ] {
+            if let Some(other) = place.and_then(|place| places.insert(place, text.clone())) {
+                let found = format!("the place of `{other}`");
+                check.wrong(key.name(part), found, "expected a place of its own");
+            }
         }
         checked.insert(name, rotated);
     }
@@ -165,7 +180,7 @@ fn one(
     (key, name): (&Key, &str),
     defaults: &Defaults,
     tiers: &BTreeMap<String, Every>,
-    secret: Secret,
+    mut secret: Secret,
 ) -> Option<Rotated> {
     let by = key.to_string();
     let category = check.text(&key.name("category"), secret.category.clone(), &by);
@@ -180,8 +195,11 @@ fn one(
     });
     let schedule = schedule(check, key, defaults, &secret, every);
     let keeps_itself = secret.rotate.vault_database.is_some();
+    let kubernetes = kubernetes::of_secret(check, key, &mut secret);
+    let in_cluster = kubernetes.as_ref().is_none_or(|places| places.0.is_some());
     let mount = secret.mount.clone().unwrap_or_else(|| "secret".to_owned());
     let place = match (&secret.path, keeps_itself) {
+        _ if in_cluster => Some(None),
         (path, false) if !check.has_vault => {
             if secret.mount.is_some() {
                 check.of_vault(key.name("mount"));
@@ -209,12 +227,15 @@ fn one(
     }
     let validators = each(check, &key.name("validate"), secret.validate, validators::check);
     let checks = each(check, &key.name("check"), secret.check, checks::check);
+    let (kubernetes, backup) = kubernetes?;
     Some(Rotated {
         category: category?,
         tier: tier?,
         schedule: schedule?,
         pair: secret.pair,
         place: place?,
+        kubernetes,
+        backup,
         terms: terms?,
         target: target?,
         validators: validators?,

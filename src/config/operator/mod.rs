@@ -1,9 +1,12 @@
 //! What the operator is told to do: one TOML file, checked as the sidecar's is.
 
 pub mod alerts;
+pub mod bootstrap;
 mod check;
 pub mod checks;
+pub mod kubernetes;
 pub mod login;
+pub mod pods;
 mod policy;
 pub mod raw;
 pub mod targets;
@@ -38,6 +41,8 @@ pub struct OperatorConfig {
     pub tls: Option<Tls>,
     /// What holds the secrets, their labels and the journal.
     pub keeper: Keeper,
+    /// The cluster, where one is used.
+    pub kubernetes: Option<kubernetes::Kubernetes>,
     /// How long a claim holds.
     pub claim: Duration,
     /// The time for one attempt at one step.
@@ -52,6 +57,8 @@ pub struct OperatorConfig {
     pub policy: Policy,
     /// How access is opened in emergencies; not at all when absent.
     pub break_glass: Option<BreakGlassTerms>,
+    /// What `bootstrap vault` makes.
+    pub bootstrap: bootstrap::Bootstrap,
     /// Where records are written for people.
     pub records: Option<PathBuf>,
     /// Where calls are recorded.
@@ -106,8 +113,12 @@ pub struct Rotated {
     pub schedule: Schedule,
     /// The secret that must not be rotated close to it.
     pub pair: Option<String>,
-    /// Where it lies; nowhere when its target keeps it itself.
+    /// Where it lies; nowhere when its target keeps it itself, or when it lies in Kubernetes.
     pub place: Option<KvPlace>,
+    /// The Secret in which it lies.
+    pub kubernetes: Option<kubernetes::SecretPlace>,
+    /// The Secret that holds a copy of the version in force.
+    pub backup: Option<kubernetes::SecretPlace>,
     /// How it is rotated.
     pub terms: Terms,
     /// Its target.
@@ -119,6 +130,14 @@ pub struct Rotated {
 }
 
 impl OperatorConfig {
+    /// Where rotations are written down, if that is in Vault.
+    pub fn journal(&self) -> Option<&KvPlace> {
+        match &self.keeper {
+            Keeper::Vault { journal, .. } => Some(journal),
+            Keeper::Sealed { .. } => None,
+        }
+    }
+
     /// Reads a whole TOML file. `origin` is its name in messages. The second part of the result is
     /// what is allowed but probably not meant.
     ///

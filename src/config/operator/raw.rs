@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{super::raw, alerts, checks, targets::Rotate, validators};
+use super::{super::raw, alerts, bootstrap, checks, kubernetes, targets::Rotate, validators};
 use crate::config::units::{Count, Span, days, hours, mins, secs};
 
 pub(super) type Overlap = Span<{ hours(24) }, 0, { days(90) }>;
@@ -30,6 +30,10 @@ pub struct File {
     pub sealed: Option<Sealed>,
     /// Where rotations are written down.
     pub journal: Journal,
+    /// The Kubernetes cluster, where one is used; empty for the one around this pod.
+    pub kubernetes: Option<kubernetes::Raw>,
+    /// Which of several operators acts.
+    pub leadership: kubernetes::LeadershipRaw,
     /// Bounds of the operator's own work.
     pub engine: Limits,
     /// How secrets are rotated that do not say otherwise.
@@ -47,6 +51,8 @@ pub struct File {
     pub policy: Vec<Grant>,
     /// Access to secrets in emergencies; none is opened without it.
     pub break_glass: Option<BreakGlass>,
+    /// What `bootstrap vault` makes in Vault for the operator and the sidecars.
+    pub bootstrap: bootstrap::Raw,
     /// Where records of rotations are written for people.
     pub records: Records,
     /// Where calls are recorded.
@@ -209,6 +215,10 @@ pub struct Secret {
     pub mount: Option<String>,
     /// The path below the mount. With `[sealed]` the place in the file; the secret's name when absent.
     pub path: Option<String>,
+    /// The Secret of Kubernetes that holds it, in place of `path`: pods may mount it.
+    pub kubernetes: Option<kubernetes::SecretRaw>,
+    /// The Secret of Kubernetes that a copy of the version in force is kept in.
+    pub backup: Option<kubernetes::SecretRaw>,
     /// The rotator and its settings.
     pub rotate: Rotate,
     /// Further ways of using a new value before and after it is in force: one validator an entry.

@@ -3,7 +3,7 @@
 use super::{Deserialize, JsonSchema, PathBuf, Serialize};
 
 /// What this sidecar is part of.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Deployment {
     /// The environment, such as `production`: 1 to 63 of the characters `A-Z a-z 0-9 _ -`.
@@ -13,7 +13,7 @@ pub struct Deployment {
 }
 
 /// The operator that tells of rotations.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Operator {
     /// Its address, `https://HOST:PORT`.

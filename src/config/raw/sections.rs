@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Where and how calls are served.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// The TCP address that serves mTLS, such as `127.0.0.1:7443`.
@@ -38,7 +38,7 @@ impl Default for Server {
 }
 
 /// Bounds on what callers can take.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Open connections; further ones are closed at once.
@@ -64,7 +64,7 @@ pub struct Limits {
 }
 
 /// Where the server's certificate and the trusted authorities come from.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// Which source: PEM files, a Vault PKI engine, or an authority made at start for this pod.
@@ -87,6 +87,9 @@ pub struct Tls {
     pub directory: Option<PathBuf>,
     /// `authority`: the SPIFFE ID of the application's certificate; `spiffe://secret-broker.local/application` when absent.
     pub client_id: Option<String>,
+    /// `authority`: the permission bits of these files, in octal: `0600`, or `0640` for an application of another user
+    /// in the directory's group. `0600` when absent.
+    pub file_mode: Option<String>,
     /// `vault-pki` and `authority`: how long certificates live; they are replaced at two thirds.
     pub ttl: CertificateTime,
 }
@@ -105,7 +108,7 @@ pub enum TlsSource {
 }
 
 /// How secrets are kept that do not say otherwise.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
     /// Fetch at start and keep trying, instead of waiting for the first reader.
@@ -136,7 +139,7 @@ impl Default for Defaults {
 }
 
 /// Lets workloads do something with secrets.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
     /// Patterns of identities: `spiffe://…`, `dns:NAME` or `unix:uid=UID,gid=GID`.
@@ -167,7 +170,7 @@ pub enum Verb {
 }
 
 /// Where accesses are recorded.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// Standard output, or a file; `file` when a file is named, `stdout` when none is.
@@ -189,7 +192,7 @@ pub enum AuditSink {
 }
 
 /// The encrypted local state.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct State {
     /// The file.
@@ -201,7 +204,7 @@ pub struct State {
 }
 
 /// Logs and health.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// For people (in colour on a terminal), or one JSON object a line.
@@ -231,7 +234,7 @@ pub enum LogFormat {
 }
 
 /// The limits of calls to Vault.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VaultBudget {
     /// Calls allowed in a minute, on average, over all secrets.

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// A Vault server and how to log in to it.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Vault {
     /// Its base address, `https://HOST:PORT`.
@@ -35,7 +35,7 @@ pub struct Vault {
 }
 
 /// A way to log in to Vault. Files are read anew at each login, variables once at start.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VaultAuth {
     /// The method.
@@ -88,7 +88,7 @@ pub enum VaultAuthMethod {
 }
 
 /// One secret: where it comes from and how it is kept.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Secret {
     /// The category that policies name, such as `database`.
@@ -190,7 +190,7 @@ pub enum Method {
 }
 
 /// What the memory store generates for a field: either a fixed text or random characters.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Generate {
     /// This text; for development only, since it is readable here.
