@@ -11,10 +11,14 @@
 )]
 
 mod application;
+mod cluster;
 mod commands;
 mod dev;
+mod in_secrets;
+mod kills;
 mod kills;
 mod kills_elsewhere;
+mod leading;
 mod rig;
 mod running;
 #[path = "../support/mod.rs"]
