@@ -19,6 +19,8 @@ pub mod files;
 pub mod identity;
 #[cfg(feature = "operator")]
 pub mod inject;
+#[cfg(feature = "operator")]
+pub mod kube;
 pub mod lockdown;
 pub mod random;
 #[cfg(feature = "operator")]

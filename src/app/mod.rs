@@ -64,6 +64,9 @@ pub enum StartError {
     /// The operator can't be set up as configured.
     #[error("{0}")]
     Operator(crate::domain::fault::Fault),
+    /// The operator is to run in a cluster, and there is none.
+    #[error("[kubernetes] is there, and its cluster can't be used: see the warning before")]
+    NoCluster,
     /// No randomness can be had.
     #[error("{0}")]
     Randomness(crate::domain::fault::Fault),

@@ -76,6 +76,8 @@ pub enum Command {
     Supply(NameArgs),
     /// Agree, as a second person, to a rotation or an access that waits for it.
     Approve(ApproveArgs),
+    /// Compare the copies in Kubernetes with what is in force.
+    Backup(BackupArgs),
     /// Open access to a secret for a short time, recorded and told to people; prints a token of Vault.
     BreakGlass(BreakGlassArgs),
 }
@@ -99,6 +101,16 @@ pub struct ApproveArgs {
     /// The access; the rotation when absent.
     #[arg(long, value_name = "ID")]
     pub access: Option<String>,
+}
+
+/// Copies of secrets.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// The secrets; all that have a copy when none is named.
+    pub names: Vec<String>,
+    /// Write anew whatever is not what is in force, also what somebody else changed.
+    #[arg(long)]
+    pub mend: bool,
 }
 
 /// Access in an emergency.

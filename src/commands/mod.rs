@@ -5,6 +5,7 @@
 //! 2 usage or configuration, 3 unknown or refused, 4 not available, 7 the rotation did not succeed.
 
 pub mod args;
+mod backup;
 mod glass;
 pub mod migrate;
 mod progress;
@@ -25,6 +26,7 @@ use crate::{
     },
     report::Directory,
     rotation::{
+        backup::Backups,
         engine::{DriveError, Engine, RequestError},
         ports::BreakGlass,
     },
@@ -41,6 +43,8 @@ pub struct Desk {
     pub person: String,
     /// Opens access in emergencies, if that is wanted.
     pub glass: Option<Arc<dyn BreakGlass>>,
+    /// Copies of what is in force.
+    pub backups: Arc<Backups>,
     /// Where documents are written, if anywhere.
     pub documents: Option<Directory>,
     /// Makes the name of a rotation.
@@ -63,6 +67,7 @@ pub async fn run(command: Command, desk: &Desk, console: &mut Console<'_>) -> u8
         Command::Validate(args) => tables::validate(desk, &args, console).await,
         Command::Supply(args) => rotate::supply(desk, args, console).await,
         Command::Approve(args) => rotate::approve(desk, args, console).await,
+        Command::Backup(args) => backup::backup(desk, &args, console).await,
         Command::BreakGlass(args) => glass::break_glass(desk, args, console).await,
     };
     match ended {

@@ -5,6 +5,7 @@
 //! [`validators`] and [`checks`] one kind of proof.
 
 mod aws;
+pub mod backup;
 pub mod checks;
 pub mod engine;
 mod entropy;

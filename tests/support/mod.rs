@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod kubernetes;
 #[cfg(feature = "operator")]
 pub mod moto;
 pub mod postgres;

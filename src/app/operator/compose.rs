@@ -1,11 +1,14 @@
 //! Builds the engine that a configuration describes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::targets::{self, Around};
+use super::{
+    cluster::InCluster,
+    targets::{self, Around},
+};
 
 use crate::{
     app::{
@@ -23,6 +26,7 @@ use crate::{
     },
     report::Directory,
     rotation::{
+        backup::Backups,
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
         ports::{Adoption, Journal, Readers, Records, Versions},
@@ -36,6 +40,10 @@ pub(super) struct Composed {
     pub(super) engine: Arc<Engine>,
     pub(super) vault: Server,
     pub(super) around: Surroundings,
+    /// The cluster, where one is used.
+    pub(super) cluster: Option<Arc<InCluster>>,
+    /// Copies in the cluster.
+    pub(super) backups: Arc<Backups>,
     /// Tells this process from all others.
     pub(super) actor: String,
 }
@@ -64,19 +72,39 @@ impl Composed {
             None => Arc::new(()),
         };
         let http = Http::new().map_err(StartError::Operator)?;
-        let composer = Composer { vault: Arc::clone(vault), versions: key, http: http.clone() };
+        let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
+        let lies_there = config.secrets.values().any(|secret| secret.kubernetes.is_some());
+        let cluster = config.kubernetes.map(|it| InCluster::connect(it, &actor, &clock));
+        let cluster = match cluster.transpose() {
+            // People who type outside of the cluster can go without.
+            Err(fault) if !lies_there => {
+                tracing::warn!(%fault, "goes on without Kubernetes");
+                None
+            }
+            cluster => cluster.map_err(StartError::Operator)?.map(Arc::new),
+        };
+        let composer = Composer { cluster: cluster.clone(), vault: Arc::clone(vault), versions: key, http: http.clone() };
         let checks: Vec<_> = config.checks.into_iter().map(|c| composer.check(c)).collect();
-        let mut catalogue = Catalogue::new();
-        for (name, rotated) in config.secrets {
+        let (mut catalogue, mut copies) = (Catalogue::new(), BTreeMap::new());
+        for (name, mut rotated) in config.secrets {
+            copies.extend(rotated.backup.take().map(|place| (name.clone(), place)));
             let managed = composer.managed(&name, rotated, &checks)?;
             catalogue.insert(name, managed);
         }
-        let actor = format!("{}/{}", super::name(wall), rustix::process::getpid().as_raw_nonzero());
+        let backups = match &cluster {
+            Some(cluster) => cluster.backups(copies),
+            None => Backups::new(BTreeMap::new()),
+        };
         let alerts = targets::alerts(config.alerts, vault, &http);
+        let alerts = match &cluster {
+            Some(cluster) => cluster.alerts(alerts),
+            None => alerts,
+        };
         let surroundings = engine::Surroundings { journal, readers, alerts, records, clock };
         let limits = Limits { claim: config.claim, step: config.step };
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
-        Ok(Self { engine: Arc::new(engine), vault: server, around, actor })
+        let backups = Arc::new(backups);
+        Ok(Self { engine: Arc::new(engine), vault: server, around, cluster, backups, actor })
     }
 }
 
@@ -86,6 +114,7 @@ pub(super) fn clock() -> Arc<dyn Clock> {
 }
 
 struct Composer {
+    cluster: Option<Arc<InCluster>>,
     vault: Arc<VaultStore>,
     versions: Arc<VersionKey>,
     http: Http,
@@ -109,6 +138,8 @@ impl Composer {
             schedule,
             pair,
             place,
+            kubernetes,
+            backup: _,
             mut terms,
             target,
             validators,
@@ -118,9 +149,12 @@ impl Composer {
         let rotator = targets::rotator(name, target, vault, http).map_err(StartError::Operator)?;
         terms.overlapping = rotator.is_overlapping();
         terms.held = held.is_some();
-        let versions: Arc<dyn Versions> = match (place, held) {
-            (Some(place), _) => Arc::new(vault.versions(&place.mount, &place.path)),
-            (None, held) => Arc::new(Elsewhere(held.unwrap_or_default())),
+        let in_cluster = self.cluster.as_ref().zip(kubernetes);
+        let in_cluster = in_cluster.map(|(cluster, place)| cluster.versions(place));
+        let versions: Arc<dyn Versions> = match (in_cluster, place) {
+            (Some(versions), _) => versions,
+            (None, Some(place)) => Arc::new(vault.versions(&place.mount, &place.path)),
+            (None, None) => Arc::new(Elsewhere(held.unwrap_or_default())),
         };
         let own: Vec<_> = checks.into_iter().map(|c| self.check(c)).collect();
         let checks = all.iter().chain(&own).map(|check| check.of(&versions)).collect();

@@ -1,5 +1,6 @@
 //! The operator's composition: from its command line and configuration to an engine at work.
 
+mod cluster;
 mod compose;
 mod inject;
 mod person;
@@ -102,7 +103,8 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
     };
     let glass = glass.map(|terms| composed.vault.store.break_glass(terms.token_role.as_deref()));
     let glass = glass.map(|glass| Arc::new(glass) as Arc<dyn BreakGlass>);
-    let desk = Desk { engine: composed.engine, person, glass, documents, name, json };
+    let backups = composed.backups;
+    let desk = Desk { engine: composed.engine, person, glass, backups, documents, name, json };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
     let code = commands::run(command, &desk, &mut console).await;

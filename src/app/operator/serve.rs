@@ -9,7 +9,10 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::compose::Composed;
+use super::{
+    cluster::{self, Told},
+    compose::Composed,
+};
 use crate::{
     app::{
         StartError,
@@ -69,12 +72,25 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         audit: Arc::clone(&audit),
     });
     let journal = config.journal.clone();
+    cluster::warn_of_plain_text(&config);
+    let has_cluster = config.kubernetes.is_some();
     let composed = Composed::new(config, Arc::clone(&sidecars) as Arc<dyn Readers>)?;
     panics::install_hook(Arc::clone(&composed.around.metrics));
     let vault = Arc::clone(&composed.vault.store);
     tasks.spawn(async move { vault.run().await });
     let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let lock: Arc<dyn Leadership> = Arc::new(lock);
+    let lock: Arc<dyn Leadership> = match &composed.cluster {
+        Some(cluster) => cluster.leadership().unwrap_or_else(|| Arc::new(lock)),
+        None if has_cluster => return Err(StartError::NoCluster),
+        None => Arc::new(lock),
+    };
+    let told = Told::new(lock);
+    let leads = told.leads();
+    let lock: Arc<dyn Leadership> = Arc::new(told);
+    if let Some(cluster) = composed.cluster.clone() {
+        let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
+        tasks.spawn(async move { cluster.attend(&engine, &backups, leads).await });
+    }
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {

@@ -10,7 +10,9 @@ use jiff::{
 };
 
 use super::{
-    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, checks, policy,
+    BreakGlassTerms, KvPlace, OperatorConfig, Rotated, alerts, checks,
+    kubernetes::{self, SecretPlace},
+    policy,
     raw::{self, Day, Defaults, Revoke, Secret, Tier},
     targets, validators,
 };
@@ -32,7 +34,9 @@ const NEVER: &str = "never";
 
 pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorConfig> {
     let tiers = tiers(check, &file.tiers);
-    let secrets = secrets(check, &file.defaults, &tiers, file.secrets);
+    let has_cluster = file.kubernetes.is_some();
+    let secrets = secrets(check, (&file.defaults, has_cluster), &tiers, file.secrets);
+    let kubernetes = kubernetes::check(check, file.kubernetes, file.leadership);
     let by = Some("the operator".to_owned());
     let vault = check.vault(by, file.vault, false);
     let journal =
@@ -55,6 +59,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<OperatorCon
         tls: tls?,
         vault: vault??,
         journal: journal?,
+        kubernetes: kubernetes?,
         claim: file.engine.claim.duration(),
         step: file.engine.step.duration(),
         secrets: secrets?,
@@ -91,7 +96,7 @@ fn tiers(check: &mut Check<'_>, given: &BTreeMap<String, Tier>) -> BTreeMap<Stri
 
 fn secrets(
     check: &mut Check<'_>,
-    defaults: &Defaults,
+    (defaults, has_cluster): (&Defaults, bool),
     tiers: &BTreeMap<String, Every>,
     secrets: BTreeMap<String, Secret>,
 ) -> Option<BTreeMap<SecretName, Rotated>> {
@@ -119,12 +124,19 @@ fn secrets(
             let accepted = "expected the name of another secret of this file";
             check.wrong(key.name("pair"), format!("no other secret `{pair}`"), accepted);
         }
-        let rotated = one(check, &key, defaults, tiers, secret);
+        let rotated = one(check, &key, (defaults, has_cluster), tiers, secret);
         let (Some(rotated), Ok(name)) = (rotated, name) else { continue };
         let place = rotated.place.as_ref().map(|place| format!("{}/{}", place.mount, place.path));
-        if let Some(other) = place.and_then(|place| places.insert(place, text)) {
-            let found = format!("the place of `{other}`");
-            check.wrong(key.name("path"), found, "expected a place of its own");
+        let of_cluster = |place: &SecretPlace| format!("kubernetes {}/{}", place.namespace, place.name);
+        for (part, place) in [
+            ("path", place),
+            ("kubernetes", rotated.kubernetes.as_ref().map(of_cluster)),
+            ("backup", rotated.backup.as_ref().map(of_cluster)),
+        ] {
+            if let Some(other) = place.and_then(|place| places.insert(place, text.clone())) {
+                let found = format!("the place of `{other}`");
+                check.wrong(key.name(part), found, "expected a place of its own");
+            }
         }
         checked.insert(name, rotated);
     }
@@ -134,9 +146,9 @@ fn secrets(
 fn one(
     check: &mut Check<'_>,
     key: &Key,
-    defaults: &Defaults,
+    (defaults, has_cluster): (&Defaults, bool),
     tiers: &BTreeMap<String, Every>,
-    secret: Secret,
+    mut secret: Secret,
 ) -> Option<Rotated> {
     let by = key.to_string();
     let category = check.text(&key.name("category"), secret.category.clone(), &by);
@@ -151,8 +163,11 @@ fn one(
     });
     let schedule = schedule(check, key, defaults, &secret, every);
     let keeps_itself = secret.rotate.vault_database.is_some();
+    let kubernetes = kubernetes::of_secret(check, key, &mut secret, has_cluster);
+    let in_cluster = kubernetes.as_ref().is_none_or(|places| places.0.is_some());
     let mount = secret.mount.clone().unwrap_or_else(|| "secret".to_owned());
     let place = match (&secret.path, keeps_itself) {
+        _ if in_cluster => Some(None),
         (None, true) => Some(None),
         (Some(_), true) => {
             let accepted = "leave it out: Vault's database engine keeps the value itself";
@@ -173,12 +188,15 @@ fn one(
     }
     let validators = each(check, &key.name("validate"), secret.validate, validators::check);
     let checks = each(check, &key.name("check"), secret.check, checks::check);
+    let (kubernetes, backup) = kubernetes?;
     Some(Rotated {
         category: category?,
         tier: tier?,
         schedule: schedule?,
         pair: secret.pair,
         place: place?,
+        kubernetes,
+        backup,
         terms: terms?,
         target: target?,
         validators: validators?,

@@ -3,6 +3,7 @@
 pub mod alerts;
 mod check;
 pub mod checks;
+pub mod kubernetes;
 pub mod login;
 mod policy;
 pub mod raw;
@@ -38,6 +39,8 @@ pub struct OperatorConfig {
     pub vault: Vault,
     /// Where rotations are written down.
     pub journal: KvPlace,
+    /// The cluster, where one is used.
+    pub kubernetes: Option<kubernetes::Kubernetes>,
     /// How long a claim holds.
     pub claim: Duration,
     /// The time for one attempt at one step.
@@ -87,8 +90,12 @@ pub struct Rotated {
     pub schedule: Schedule,
     /// The secret that must not be rotated close to it.
     pub pair: Option<String>,
-    /// Where it lies; nowhere when its target keeps it itself.
+    /// Where it lies; nowhere when its target keeps it itself, or when it lies in Kubernetes.
     pub place: Option<KvPlace>,
+    /// The Secret in which it lies.
+    pub kubernetes: Option<kubernetes::SecretPlace>,
+    /// The Secret that holds a copy of the version in force.
+    pub backup: Option<kubernetes::SecretPlace>,
     /// How it is rotated.
     pub terms: Terms,
     /// Its target.

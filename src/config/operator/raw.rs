@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{super::raw, alerts, checks, targets::Rotate, validators};
+use super::{super::raw, alerts, checks, kubernetes, targets::Rotate, validators};
 use crate::config::units::{Count, Span, days, hours, mins, secs};
 
 pub(super) type Overlap = Span<{ hours(24) }, 0, { days(90) }>;
@@ -27,6 +27,10 @@ pub struct File {
     pub vault: Option<raw::Vault>,
     /// Where rotations are written down.
     pub journal: Journal,
+    /// The Kubernetes cluster, where one is used; empty for the one around this pod.
+    pub kubernetes: Option<kubernetes::Raw>,
+    /// Which of several operators acts.
+    pub leadership: kubernetes::LeadershipRaw,
     /// Bounds of the operator's own work.
     pub engine: Limits,
     /// How secrets are rotated that do not say otherwise.
@@ -194,6 +198,10 @@ pub struct Secret {
     pub mount: Option<String>,
     /// The path below the mount.
     pub path: Option<String>,
+    /// The Secret of Kubernetes that holds it, in place of `path`: pods may mount it.
+    pub kubernetes: Option<kubernetes::SecretRaw>,
+    /// The Secret of Kubernetes that a copy of the version in force is kept in.
+    pub backup: Option<kubernetes::SecretRaw>,
     /// The rotator and its settings.
     pub rotate: Rotate,
     /// Further ways of using a new value before and after it is in force: one validator an entry.
