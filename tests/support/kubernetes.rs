@@ -188,6 +188,8 @@ impl Kubernetes {
 
 impl Server {
     fn start() -> Self {
+        // Before anything runs that would be left behind without it.
+        let api_server = tool("kube-apiserver");
         // The guard removes it.
         let directory = TempDir::with_prefix("kubernetes-").expect("a directory").keep();
         let at = |name: &str| directory.join(name).display().to_string();
@@ -210,7 +212,7 @@ impl Server {
             ],
         );
         let api_process = run(
-            &tool("kube-apiserver"),
+            &api_server,
             &at("api.log"),
             &[
                 ("etcd-servers", &etcd),
@@ -223,7 +225,7 @@ impl Server {
                 ("token-auth-file", &at("tokens.csv")),
                 ("authorization-mode", "RBAC"),
                 ("service-account-issuer", ISSUER),
-                ("service-account-key-file", &at("accounts.key")),
+                ("service-account-key-file", &at("accounts.pub")),
                 ("service-account-signing-key-file", &at("accounts.key")),
                 ("service-cluster-ip-range", "10.0.0.0/24"),
                 ("endpoint-reconciler-type", "none"),
@@ -286,6 +288,8 @@ fn certificates(directory: &Path) -> String {
     write("ca.pem", &pem);
     write("server.pem", &certificate.pem());
     write("server.key", &key.serialize_pem());
-    write("accounts.key", &KeyPair::generate().expect("a key").serialize_pem());
+    let accounts = KeyPair::generate().expect("a key");
+    write("accounts.key", &accounts.serialize_pem());
+    write("accounts.pub", &accounts.public_key_pem());
     pem
 }
