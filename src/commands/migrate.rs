@@ -59,7 +59,8 @@ fn migrate(
 
 fn printed(args: &MigrateArgs, migrated: &Migrated) -> Result<String, Failure> {
     let yaml = |value: &serde_json::Value| {
-        serde_saphyr::to_string(value).map_err(|error| Failure::new(super::failure::OTHER, error.to_string()))
+        serde_saphyr::to_string(value)
+            .map_err(|error| Failure::new(super::failure::OTHER, error.to_string()))
     };
     let mut out = needs(migrated);
     if args.annotations {
@@ -84,7 +85,8 @@ fn needs(migrated: &Migrated) -> String {
     }
     let mut text = String::new();
     for (name, secret) in &migrated.secrets {
-        let _ = writeln!(text, "[secrets.{name:?}]\n{}", minimal::secret(secret).unwrap_or_default());
+        let _ =
+            writeln!(text, "[secrets.{name:?}]\n{}", minimal::secret(secret).unwrap_or_default());
     }
     for (namespace, account) in &migrated.identities {
         let names: Vec<_> = migrated.secrets.keys().collect();

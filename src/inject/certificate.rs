@@ -111,7 +111,8 @@ impl Keeper {
             tracing::warn!(%fault, "the API server could not be told of the webhook's authority");
             self.metrics.certificate_failed();
         }
-        let live = LiveServer::new(&kept.certificate, &kept.key).map_err(|error| unusable(&error))?;
+        let live =
+            LiveServer::new(&kept.certificate, &kept.key).map_err(|error| unusable(&error))?;
         self.serves(&kept);
         Ok(live)
     }

@@ -45,7 +45,11 @@ pub(super) fn text(
     // Variables are the sidecar's, and so is their content.
     match Config::parse(&text, "config.toml", &|_| Some("set in the pod".to_owned())) {
         Ok(_) => Ok(text),
-        Err(mistakes) => Err(mistakes.all.into_iter().map(|m| wrong(&m.key.to_string(), m.to_string())).collect()),
+        Err(mistakes) => Err(mistakes
+            .all
+            .into_iter()
+            .map(|m| wrong(&m.key.to_string(), m.to_string()))
+            .collect()),
     }
 }
 
@@ -60,7 +64,11 @@ fn wrong(key: &str, what: String) -> Mistake {
         "tls.path" => whole("tls-path"),
         _ => "the sidecar's configuration".to_owned(),
     };
-    Mistake { place, found: what, accepted: "neither the pod nor the webhook's configuration may say so".to_owned() }
+    Mistake {
+        place,
+        found: what,
+        accepted: "neither the pod nor the webhook's configuration may say so".to_owned(),
+    }
 }
 
 fn file(

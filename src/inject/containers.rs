@@ -55,7 +55,11 @@ impl Settings {
     /// The sidecar, as it stands among init containers or containers.
     pub(super) fn sidecar_container(&self) -> Value {
         let sidecar = &self.sidecar;
-        let mut args = vec!["serve".to_owned(), "--config".to_owned(), format!("{CONFIG_DIRECTORY}/config.toml")];
+        let mut args = vec![
+            "serve".to_owned(),
+            "--config".to_owned(),
+            format!("{CONFIG_DIRECTORY}/config.toml"),
+        ];
         for (name, file) in &self.files {
             args.push("--render".to_owned());
             args.push(self.render(name, file));
@@ -71,10 +75,12 @@ impl Settings {
             Mode::Native => drop(container.insert("restartPolicy".to_owned(), json!("Always"))),
             Mode::Plain => {
                 // The kubelet starts the next container when this hook has ended: that is the guard of the order.
-                let wait = json!([PROGRAM, "wait", "--timeout", format!("{}s", self.startup_secs())]);
+                let wait =
+                    json!([PROGRAM, "wait", "--timeout", format!("{}s", self.startup_secs())]);
                 let hook = json!({ "postStart": { "exec": { "command": wait } } });
                 container.insert("lifecycle".to_owned(), hook);
-                container.insert("env".to_owned(), json!([variable("SECRET_BROKER_ADDRESS", &unix())]));
+                container
+                    .insert("env".to_owned(), json!([variable("SECRET_BROKER_ADDRESS", &unix())]));
             }
             Mode::Init => {}
         }
@@ -155,15 +161,16 @@ impl Settings {
         put("startupProbe", probe("/startupz", 1, self.startup_secs()));
         put("livenessProbe", probe("/livez", 10, 3));
         put("readinessProbe", probe("/readyz", 5, 2));
-        put("ports", json!([{ "name": SIDECAR, "containerPort": self.sidecar.probe_port, "protocol": "TCP" }]));
+        put(
+            "ports",
+            json!([{ "name": SIDECAR, "containerPort": self.sidecar.probe_port, "protocol": "TCP" }]),
+        );
     }
 
     /// The volumes of all that was injected. `wraps` tells whether a command is wrapped.
     pub(super) fn volumes(&self, wraps: bool) -> Vec<Value> {
         let sidecar = &self.sidecar;
-        let memory = |name: &str, size: &str| {
-            json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": size } })
-        };
+        let memory = |name: &str, size: &str| json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": size } });
         let token = json!({
             "serviceAccountToken": {
                 "audience": sidecar.audience,
@@ -187,7 +194,8 @@ impl Settings {
             volumes.push(json!({ "name": CA, "configMap": { "name": name, "items": items } }));
         }
         if let Some(secret) = self.tls_secret.as_ref().filter(|_| self.has_tls_secret()) {
-            let items = [("tls.crt", "client.pem"), ("tls.key", "client.key"), ("ca.crt", "ca.pem")];
+            let items =
+                [("tls.crt", "client.pem"), ("tls.key", "client.key"), ("ca.crt", "ca.pem")];
             let items = items.map(|(key, path)| json!({ "key": key, "path": path }));
             let secret = json!({ "secretName": secret, "items": items });
             volumes.push(json!({ "name": TLS, "secret": secret }));
@@ -205,7 +213,9 @@ impl Settings {
             items.push(item("config.toml".to_owned(), "config"));
         }
         let templates = self.files.iter();
-        items.extend(templates.map(|(name, file)| item(format!("templates/{name}"), &file.annotation)));
+        items.extend(
+            templates.map(|(name, file)| item(format!("templates/{name}"), &file.annotation)),
+        );
         match &self.config_map {
             None => json!({ "name": CONFIG, "downwardAPI": { "items": items } }),
             Some(name) => {

@@ -117,7 +117,9 @@ impl Edge {
         let body = match timeout(self.limits.request_timeout, self.body(request)).await {
             Ok(Ok(body)) => body,
             Ok(Err(refused)) => return refused,
-            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time"),
+            Err(_) => {
+                return plain(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time");
+            }
         };
         let begun = Instant::now();
         let answer = self.admission.answer(door, &body).await;
@@ -143,7 +145,10 @@ impl Edge {
         let body = Limited::new(request.into_body(), self.limits.request_bytes);
         body.collect().await.map(|body| body.to_bytes()).map_err(|error| {
             if error.is::<LengthLimitError>() {
-                plain(StatusCode::PAYLOAD_TOO_LARGE, "the review is larger than webhook.limits.request_bytes")
+                plain(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the review is larger than webhook.limits.request_bytes",
+                )
             } else {
                 plain(StatusCode::BAD_REQUEST, "the review did not arrive whole")
             }

@@ -23,7 +23,11 @@ pub(super) fn is_wrapped(container: &Value) -> bool {
 ///
 /// # Errors
 /// When the pod does not say what the container's command is.
-pub(super) fn wrapped(settings: &Settings, name: &str, container: &Value) -> Result<Value, Mistake> {
+pub(super) fn wrapped(
+    settings: &Settings,
+    name: &str,
+    container: &Value,
+) -> Result<Value, Mistake> {
     let mut words = words(container);
     if is_wrapped(container) {
         let own = words.iter().position(|word| *word == "--").map_or(words.len(), |at| at + 1);

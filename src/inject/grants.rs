@@ -26,8 +26,11 @@ pub(super) fn check(
         }
         return Err(vec![Mistake {
             place: whole("config-map"),
-            found: format!("service account {namespace}/{service_account} may not bring a configuration of its own"),
-            accepted: "name granted secrets, or have a [[grant]] with own_configuration = true".to_owned(),
+            found: format!(
+                "service account {namespace}/{service_account} may not bring a configuration of its own"
+            ),
+            accepted: "name granted secrets, or have a [[grant]] with own_configuration = true"
+                .to_owned(),
         }]);
     }
     let granted = |name: &str| {
@@ -71,6 +74,7 @@ impl Grant {
     }
 
     fn covers(&self, name: &str, category: &str) -> bool {
-        self.secrets.iter().any(|p| p.matches(name)) || self.categories.iter().any(|p| p.matches(category))
+        self.secrets.iter().any(|p| p.matches(name))
+            || self.categories.iter().any(|p| p.matches(category))
     }
 }

@@ -73,7 +73,8 @@ pub(super) fn quantity(text: &str) -> Option<u128> {
         ("Ti", 1000 << 40),
         ("Pi", 1000 << 50),
     ];
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let digits =
+        text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let (number, unit) = text.split_at(digits);
     let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
@@ -92,7 +93,9 @@ mod tests {
 
     #[test]
     fn quantities_are_compared_by_value() {
-        for (a, b) in [("1", "1000m"), ("0.1", "100m"), ("1024Mi", "1Gi"), ("1k", "1000"), (".5", "500m")] {
+        for (a, b) in
+            [("1", "1000m"), ("0.1", "100m"), ("1024Mi", "1Gi"), ("1k", "1000"), (".5", "500m")]
+        {
             assert_eq!(quantity(a), quantity(b), "{a} {b}");
             assert!(quantity(a).is_some(), "{a}");
         }
@@ -105,7 +108,8 @@ mod tests {
     fn the_longest_known_secret_counts() {
         let known = ["db", "db.main"];
         let field = |item| binding(item, known.into_iter()).unwrap().1;
-        let of = |secret: &str, field: &str| Ok(FieldOf { secret: secret.into(), field: field.into() });
+        let of =
+            |secret: &str, field: &str| Ok(FieldOf { secret: secret.into(), field: field.into() });
         assert_eq!(field("A=db.main.password"), of("db.main", "password"));
         assert_eq!(field("A=db.main"), of("db.main", "value"));
         assert_eq!(field("A=db.user"), of("db", "user"));

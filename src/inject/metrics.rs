@@ -71,7 +71,12 @@ impl Metrics {
         r.register("pods", "New pods, by what became of them", pods.clone());
         r.register("reviews", "Reviews that were answered, by webhook and result", reviews.clone());
         r.register("malformed", "Requests that were no review", malformed.clone());
-        r.register_with_unit("review", "The time for one review", Unit::Seconds, review_time.clone());
+        r.register_with_unit(
+            "review",
+            "The time for one review",
+            Unit::Seconds,
+            review_time.clone(),
+        );
         r.register_with_unit(
             "certificate_expiry_timestamp",
             "When the certificate that is served ends",
@@ -83,13 +88,22 @@ impl Metrics {
             "Rounds of keeping the certificate that failed",
             certificate_failures.clone(),
         );
-        for outcome in [Outcome::Injected, Outcome::Skipped, Outcome::Refused, Outcome::Uninjected] {
+        for outcome in [Outcome::Injected, Outcome::Skipped, Outcome::Refused, Outcome::Uninjected]
+        {
             if let Some(name) = outcome.name() {
                 // Present from the start, so that a first increase is seen.
                 drop(pods.get_or_create(&[("outcome", name)]));
             }
         }
-        Self { registry, pods, reviews, malformed, review_time, certificate_ends, certificate_failures }
+        Self {
+            registry,
+            pods,
+            reviews,
+            malformed,
+            review_time,
+            certificate_ends,
+            certificate_failures,
+        }
     }
 
     pub(super) fn reviewed(&self, door: Door, outcome: Outcome, allowed: bool) {

@@ -133,7 +133,8 @@ pub fn sample(config: &InjectConfig) -> Result<(), Vec<config::Mistake>> {
     if config.sidecar.tls == TlsSource::Files {
         given.insert(whole("tls-secret"), "sample".to_owned());
     }
-    let identity = Identity { namespace: "sample".to_owned(), service_account: "sample".to_owned() };
+    let identity =
+        Identity { namespace: "sample".to_owned(), service_account: "sample".to_owned() };
     Settings::read(&given, &config.sidecar, false)
         .and_then(|settings| generated(&settings, &given, &identity, &config.secrets))
         .map(drop)
@@ -216,13 +217,15 @@ impl Plan<'_> {
     /// Gives each of the pod's containers what it should have; whether one was wrapped.
     fn applications(&mut self) -> bool {
         let wrapped = self.to_wrap();
-        let lists: &[&str] = if self.settings.sidecar.mode == Mode::Plain { &[APPS] } else { &[INIT, APPS] };
+        let lists: &[&str] =
+            if self.settings.sidecar.mode == Mode::Plain { &[APPS] } else { &[INIT, APPS] };
         for list in lists {
             for index in 0..self.edit.list(list).len() {
                 let path = format!("{list}/{index}");
                 let name = self.edit.at(&path).map(name).unwrap_or_default().to_owned();
                 let wraps = *list == APPS && wrapped.contains(&name);
-                let chosen = self.settings.containers.as_ref().is_none_or(|all| all.contains(&name));
+                let chosen =
+                    self.settings.containers.as_ref().is_none_or(|all| all.contains(&name));
                 if !is_own(&name) && (chosen || wraps) {
                     self.application(&path, &name, wraps);
                 }
@@ -235,9 +238,10 @@ impl Plan<'_> {
         let mounts = self.settings.application_mounts(wraps);
         for mount in &mounts {
             let (place, volume) = (mount.get("mountPath"), mount.get("name"));
-            let taken = self.edit.list(&format!("{path}/volumeMounts")).iter().any(|present| {
-                present.get("mountPath") == place && present.get("name") != volume
-            });
+            let taken =
+                self.edit.list(&format!("{path}/volumeMounts")).iter().any(|present| {
+                    present.get("mountPath") == place && present.get("name") != volume
+                });
             if taken {
                 let place = place.and_then(Value::as_str).unwrap_or_default();
                 self.mistakes.push(Mistake {
@@ -272,14 +276,17 @@ impl Plan<'_> {
         if let Some(named) = &self.settings.exec_containers {
             return named.clone();
         }
-        let chosen = |name: &str| self.settings.containers.as_ref().is_none_or(|all| all.contains(name));
+        let chosen =
+            |name: &str| self.settings.containers.as_ref().is_none_or(|all| all.contains(name));
         let apps: Vec<_> = self.edit.list(APPS).iter().filter(|app| !is_own(name(app))).collect();
         // Others may have added containers since: those that were wrapped remain the ones.
-        let already: BTreeSet<_> = apps.iter().filter(|app| is_wrapped(app)).map(|app| name(app).to_owned()).collect();
+        let already: BTreeSet<_> =
+            apps.iter().filter(|app| is_wrapped(app)).map(|app| name(app).to_owned()).collect();
         if !already.is_empty() {
             return already;
         }
-        let apps: Vec<_> = apps.into_iter().map(name).filter(|name| chosen(name)).map(str::to_owned).collect();
+        let apps: Vec<_> =
+            apps.into_iter().map(name).filter(|name| chosen(name)).map(str::to_owned).collect();
         if apps.len() != 1 {
             self.mistakes.push(Mistake {
                 place: whole("exec-containers"),

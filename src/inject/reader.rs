@@ -43,7 +43,12 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    pub(super) fn wrong(&mut self, name: &str, found: impl Into<String>, accepted: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        name: &str,
+        found: impl Into<String>,
+        accepted: impl Into<String>,
+    ) {
         let (found, accepted) = (found.into(), accepted.into());
         self.mistakes.push(Mistake { place: whole(name), found, accepted });
     }

@@ -226,14 +226,21 @@ impl Admission {
                 annotation.kind == Kind::Settled || matches!(annotation.name, "status" | "version")
             })
         });
-        let mut mistakes: Vec<_> = settled.map(|name| Mistake {
-            place: name.clone(),
-            found: "changed on a pod that exists".to_owned(),
-            accepted: "it is read when a pod is made: change the template of its workload".to_owned(),
-        }).collect();
+        let mut mistakes: Vec<_> = settled
+            .map(|name| Mistake {
+                place: name.clone(),
+                found: "changed on a pod that exists".to_owned(),
+                accepted: "it is read when a pod is made: change the template of its workload"
+                    .to_owned(),
+            })
+            .collect();
         if !pod::is_injected(old) {
             // Nothing is mounted that could follow.
-            return if mistakes.is_empty() { Verdict::passes(Outcome::None) } else { Verdict::refused(400, mistakes) };
+            return if mistakes.is_empty() {
+                Verdict::passes(Outcome::None)
+            } else {
+                Verdict::refused(400, mistakes)
+            };
         }
         let given = match self.given(request, config).await {
             Ok(given) => given,
@@ -308,7 +315,10 @@ impl Wanted {
         let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str);
         let identity = Identity {
             namespace: request.namespace.clone(),
-            service_account: account.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
+            service_account: account
+                .filter(|name| !name.is_empty())
+                .unwrap_or("default")
+                .to_owned(),
         };
         grants::check(config, &identity, &settings).map_err(|all| (403, all))?;
         let generated = pod::generated(&settings, given, &identity, &config.secrets)
@@ -320,11 +330,13 @@ impl Wanted {
     fn stands(&self, pod: &Value) -> Result<(), Vec<Mistake>> {
         let present = pod::annotations(pod);
         let differs = self.generated.iter().filter(|(name, text)| present.get(*name) != Some(text));
-        let mistakes: Vec<_> = differs.map(|(name, _)| Mistake {
-            place: name.clone(),
-            found: "not what the webhook writes for this pod".to_owned(),
-            accepted: "leave it to the webhook".to_owned(),
-        }).collect();
+        let mistakes: Vec<_> = differs
+            .map(|(name, _)| Mistake {
+                place: name.clone(),
+                found: "not what the webhook writes for this pod".to_owned(),
+                accepted: "leave it to the webhook".to_owned(),
+            })
+            .collect();
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 }
@@ -364,7 +376,10 @@ fn answer(request: &Request, verdict: Verdict) -> Value {
                 _ => "BadRequest",
             };
             put("allowed", json!(false));
-            put("status", json!({ "code": code, "reason": reason, "message": told(request, &mistakes) }));
+            put(
+                "status",
+                json!({ "code": code, "reason": reason, "message": told(request, &mistakes) }),
+            );
         }
     }
     json!({ "apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response })

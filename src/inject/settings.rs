@@ -19,8 +19,20 @@ use crate::{
 
 /// Annotations that a configuration of one's own has no use for.
 const NOT_WITH_OWN: [&str; 14] = [
-    "secrets", "role", "auth-path", "vault-address", "vault-namespace", "tls", "tls-path", "tls-secret", "log-level",
-    "environment", "colour", "poll-interval", "overlap", "max-stale",
+    "secrets",
+    "role",
+    "auth-path",
+    "vault-address",
+    "vault-namespace",
+    "tls",
+    "tls-path",
+    "tls-secret",
+    "log-level",
+    "environment",
+    "colour",
+    "poll-interval",
+    "overlap",
+    "max-stale",
 ];
 
 /// The secret that is the application's certificate, where Vault issues it.
@@ -158,15 +170,24 @@ impl Settings {
         if self.config_map.is_some() {
             for name in NOT_WITH_OWN {
                 if r.has(name) {
-                    r.wrong(name, "given beside config-map", "say it in the ConfigMap's configuration");
+                    r.wrong(
+                        name,
+                        "given beside config-map",
+                        "say it in the ConfigMap's configuration",
+                    );
                 }
             }
-        } else if self.secrets.is_empty() && !r.mistakes.iter().any(|m| m.place == whole("secrets")) {
+        } else if self.secrets.is_empty() && !r.mistakes.iter().any(|m| m.place == whole("secrets"))
+        {
             r.wrong("secrets", "missing", "name the secrets to serve, or a config-map");
         }
         if self.sidecar.mode == Mode::Init {
             if r.has("env") {
-                r.wrong("env", "given with mode `init`", "`exec` needs a sidecar that stays: `native` or `plain`");
+                r.wrong(
+                    "env",
+                    "given with mode `init`",
+                    "`exec` needs a sidecar that stays: `native` or `plain`",
+                );
             }
             if self.files.is_empty() && !r.has("files") {
                 r.wrong("mode", "`init` without files", "add files or template.FILE");
@@ -178,7 +199,10 @@ impl Settings {
         if r.has("on-rotation") && !r.has("env") {
             r.wrong("on-rotation", "given without env", "say what goes into the environment");
         }
-        if tls == TlsSource::VaultPki && self.sidecar.tls_path.is_none() && self.connect == Connect::Port {
+        if tls == TlsSource::VaultPki
+            && self.sidecar.tls_path.is_none()
+            && self.connect == Connect::Port
+        {
             r.wrong("tls-path", "missing", "`vault-pki` needs the issuing path");
         }
         if tls != TlsSource::VaultPki && r.has("tls-path") {
@@ -293,7 +317,8 @@ fn field(
 fn unknown(r: &mut Reader<'_>, name: &str, from: &str, known: Option<&BTreeMap<String, String>>) {
     let names = known.into_iter().flatten().map(|(local, _)| local.as_str());
     let names = names.collect::<Vec<_>>().join(", ");
-    let accepted = format!("expected one of {PREFIX}secrets ({names}), with .FIELD if it is not `value`");
+    let accepted =
+        format!("expected one of {PREFIX}secrets ({names}), with .FIELD if it is not `value`");
     r.wrong(name, format!("{} is no secret of this pod", quoted(from)), accepted);
 }
 
@@ -362,7 +387,8 @@ fn env(r: &mut Reader<'_>, known: Option<&BTreeMap<String, String>>) -> Vec<(Str
 fn files_mode(r: &mut Reader<'_>) -> u32 {
     let Some(text) = r.text("files-mode") else { return 0o440 };
     let octal = text.bytes().all(|b| matches!(b, b'0'..=b'7')) && matches!(text.len(), 3..=4);
-    match u32::from_str_radix(&text, 8).ok().filter(|mode| octal && (0o400..=0o777).contains(mode)) {
+    match u32::from_str_radix(&text, 8).ok().filter(|mode| octal && (0o400..=0o777).contains(mode))
+    {
         Some(mode) => mode,
         None => {
             r.refuse("files-mode", quoted(&text));

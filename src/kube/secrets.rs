@@ -76,10 +76,7 @@ impl SecretVersions {
     }
 
     /// Changes the head as `change` says, again when somebody else changed it meanwhile.
-    async fn change(
-        &self,
-        change: impl Fn(&mut Head) -> Result<bool, Fault>,
-    ) -> Result<(), Fault> {
+    async fn change(&self, change: impl Fn(&mut Head) -> Result<bool, Fault>) -> Result<(), Fault> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let mut head = self.head().await?;

@@ -105,7 +105,9 @@ pub struct WebhookConfigurations {
 impl WebhookConfigurations {
     /// Keeps these current, each if it is named.
     pub fn new(cluster: Cluster, mutating: Option<&str>, validating: Option<&str>) -> Self {
-        let path = |kind: &str, name: Option<&str>| name.map(|name| format!("{REGISTRATIONS}/{kind}/{name}"));
+        let path = |kind: &str, name: Option<&str>| {
+            name.map(|name| format!("{REGISTRATIONS}/{kind}/{name}"))
+        };
         let paths = [
             path("mutatingwebhookconfigurations", mutating),
             path("validatingwebhookconfigurations", validating),

@@ -44,12 +44,8 @@ pub trait Copies: Send + Sync {
     ///
     /// # Errors
     /// [`Reason::Conflict`] when it holds something else by now.
-    async fn write(
-        &self,
-        version: u64,
-        value: &Fields,
-        over: Option<&Copied>,
-    ) -> Result<(), Fault>;
+    async fn write(&self, version: u64, value: &Fields, over: Option<&Copied>)
+    -> Result<(), Fault>;
 }
 
 /// How a copy compares with what is in force.
@@ -224,7 +220,8 @@ fn compare(version: u64, value: &Fields, copied: Option<&Copied>) -> Comparison 
         Some(_) if copied.fields == *value => Comparison::Same(version),
         Some(_) => {
             let names = |these: &Fields, others: &Fields| {
-                let differ = these.iter().filter(|(name, value)| others.field(name) != Some(*value));
+                let differ =
+                    these.iter().filter(|(name, value)| others.field(name) != Some(*value));
                 differ.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>()
             };
             let mut fields = names(value, &copied.fields);

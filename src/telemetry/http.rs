@@ -75,13 +75,14 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     }
 }
 
-async fn answer(
-    stream: TcpStream,
-    readiness: &Readiness,
-    metrics: &impl Fn() -> Option<String>,
-) {
+async fn answer(stream: TcpStream, readiness: &Readiness, metrics: &impl Fn() -> Option<String>) {
     let service = service_fn(|request: Request<Incoming>| {
-        ready(Ok::<_, Infallible>(respond(request.method(), request.uri().path(), readiness, metrics)))
+        ready(Ok::<_, Infallible>(respond(
+            request.method(),
+            request.uri().path(),
+            readiness,
+            metrics,
+        )))
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(MAX_HEAD);

@@ -113,7 +113,9 @@ fn ip(bytes: &[u8]) -> Option<String> {
 
 /// Splits a PEM text into its blocks.
 pub fn blocks(pem: &str) -> impl Iterator<Item = &str> {
-    pem.split_inclusive("-----END CERTIFICATE-----").filter(|block| block.contains("BEGIN")).map(str::trim)
+    pem.split_inclusive("-----END CERTIFICATE-----")
+        .filter(|block| block.contains("BEGIN"))
+        .map(str::trim)
 }
 
 /// TLS of a server that knows its callers by other means, with a certificate that changes while connections are open.

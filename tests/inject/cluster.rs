@@ -42,7 +42,7 @@ impl Registered {
         ])).await;
         let token = kubernetes.token(&namespace, account, None).await;
         let settings = format!(
-            "certificate.secret = \"webhook-tls\"\n{certificate}\nmutating_configuration = \"{name}\"\nvalidating_configuration = \"{name}\"\nexcluded_namespaces = [\"shop-left-alone\"]"
+            "certificate.secret = \"webhook-tls\"\nnamespace = \"{namespace}\"\n{certificate}\nmutating_configuration = \"{name}\"\nvalidating_configuration = \"{name}\"\nexcluded_namespaces = [\"shop-left-alone\"]"
         );
         let sections = format!(
             "[kubernetes]\nserver = \"{}\"\ntoken_file = \"DIR/token\"\nca_file = \"{}\"\n",
@@ -73,7 +73,9 @@ impl Registered {
 
     /// A namespace whose pods the webhook sees, and which takes only pods of the profile `restricted`.
     async fn shop(&self) -> String {
-        self.kubernetes.namespace("shop", json!({ "test": self.name, RESTRICTED: "restricted" })).await
+        self.kubernetes
+            .namespace("shop", json!({ "test": self.name, RESTRICTED: "restricted" }))
+            .await
     }
 
     async fn create(&self, namespace: &str, pod: Value) -> (u16, Value) {
@@ -91,7 +93,10 @@ impl Registered {
     }
 
     async fn bundle(&self) -> String {
-        let object = self.kubernetes.read(&format!("{API}/mutatingwebhookconfigurations/{}", self.name)).await;
+        let object = self
+            .kubernetes
+            .read(&format!("{API}/mutatingwebhookconfigurations/{}", self.name))
+            .await;
         object["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -105,7 +110,10 @@ async fn a_restricted_namespace_accepts_the_injected_pod_and_asking_again_change
         ("native", &[("files", "password=DB.password"), ("env", "PGPASSWORD=DB.password")][..]),
         ("plain", &[("mode", "plain")]),
         ("init", &[("mode", "init"), ("template.app.conf", "{{ secret(\"DB\").username }}")]),
-        ("pki", &[("tls", "vault-pki"), ("tls-path", "pki/issue/pods"), ("ca-config-map", "vault-ca")]),
+        (
+            "pki",
+            &[("tls", "vault-pki"), ("tls-path", "pki/issue/pods"), ("ca-config-map", "vault-ca")],
+        ),
         ("certs", &[("tls", "files"), ("tls-secret", "certs"), ("cpu-limit", "0.5")]),
     ] {
         let (status, made) = rig.create(&shop, pod(name, more)).await;
@@ -119,7 +127,10 @@ async fn a_restricted_namespace_accepts_the_injected_pod_and_asking_again_change
     let (status, made) = rig.create(&shop, pod("native-2", &[])).await;
     assert_eq!(status, 201, "{made}");
     let sidecar = &made["spec"]["initContainers"][0];
-    assert_eq!((&sidecar["name"], &sidecar["restartPolicy"]), (&json!("secret-broker"), &json!("Always")));
+    assert_eq!(
+        (&sidecar["name"], &sidecar["restartPolicy"]),
+        (&json!("secret-broker"), &json!("Always"))
+    );
 }
 
 #[tokio::test]
@@ -127,7 +138,8 @@ async fn a_pod_that_asks_too_much_is_refused_and_told_why() {
     let rig = Registered::start("").await;
     let shop = rig.shop().await;
     rig.trusted(&shop).await;
-    let (status, refused) = rig.create(&shop, pod("greedy", &[("secrets", "DB,PAYMENTS"), ("mode", "native")])).await;
+    let (status, refused) =
+        rig.create(&shop, pod("greedy", &[("secrets", "DB,PAYMENTS"), ("mode", "native")])).await;
     assert_eq!(status, 403, "{refused}");
     let message = refused["message"].as_str().expect("a message");
     for part in [
@@ -139,15 +151,24 @@ async fn a_pod_that_asks_too_much_is_refused_and_told_why() {
     }
     let (status, refused) = rig.create(&shop, pod("wrong", &[("prot", "1")])).await;
     assert_eq!(status, 400, "{refused}");
-    assert!(refused["message"].as_str().unwrap_or_default().contains("did you mean `secretbroker.dev/port`?"));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("did you mean `secretbroker.dev/port`?")
+    );
     // A pod that exists: what is live follows, what is settled stays.
     let path = format!("/api/v1/namespaces/{shop}/pods/first");
     let patch = |name: &str, text: &str| json!({ "metadata": { "annotations": { format!("secretbroker.dev/{name}"): text } } });
-    let (status, changed) = rig.kubernetes.request("PATCH", &path, Some(patch("log-level", "debug"))).await;
+    let (status, changed) =
+        rig.kubernetes.request("PATCH", &path, Some(patch("log-level", "debug"))).await;
     assert_eq!(status, 200, "{changed}");
-    let config = changed["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap_or_default();
+    let config =
+        changed["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap_or_default();
     assert!(config.contains("secret_broker=debug"), "{config}");
-    for (name, text) in [("secrets", "PAYMENTS"), ("config", "[secrets.PAYMENTS]"), ("image", "x"), ("status", "x")] {
+    for (name, text) in
+        [("secrets", "PAYMENTS"), ("config", "[secrets.PAYMENTS]"), ("image", "x"), ("status", "x")]
+    {
         let (status, told) = rig.kubernetes.request("PATCH", &path, Some(patch(name, text))).await;
         let kept = told["metadata"]["annotations"]["secretbroker.dev/config"].as_str();
         assert!(matches!(status, 400 | 403) || kept == Some(config), "{name}: {status} {told}");
@@ -159,9 +180,11 @@ async fn a_namespace_asks_for_its_pods_and_one_that_is_left_alone_is() {
     let rig = Registered::start("").await;
     let shop = rig.shop().await;
     rig.trusted(&shop).await;
-    let annotations = json!({ "secretbroker.dev/inject": "true", "secretbroker.dev/secrets": "DB" });
+    let annotations =
+        json!({ "secretbroker.dev/inject": "true", "secretbroker.dev/secrets": "DB" });
     let body = json!({ "metadata": { "annotations": annotations } });
-    let (status, _) = rig.kubernetes.request("PATCH", &format!("/api/v1/namespaces/{shop}"), Some(body)).await;
+    let (status, _) =
+        rig.kubernetes.request("PATCH", &format!("/api/v1/namespaces/{shop}"), Some(body)).await;
     assert_eq!(status, 200);
     until("its annotations hold", async || {
         let mut plain = pod("asked-by-namespace", &[]);
@@ -169,7 +192,8 @@ async fn a_namespace_asks_for_its_pods_and_one_that_is_left_alone_is() {
         let (status, made) = rig.create(&shop, plain).await;
         assert_eq!(status, 201, "{made}");
         let injected = made["spec"]["initContainers"][0]["name"] == "secret-broker";
-        let path = format!("/api/v1/namespaces/{shop}/pods/asked-by-namespace?gracePeriodSeconds=0");
+        let path =
+            format!("/api/v1/namespaces/{shop}/pods/asked-by-namespace?gracePeriodSeconds=0");
         rig.kubernetes.request("DELETE", &path, None).await;
         injected.then_some(())
     })

@@ -18,7 +18,8 @@ async fn reviews_are_answered_and_counted() {
     assert!(response["allowed"] == true && response["patch"].is_string(), "{response}");
     let refused = webhook.review("/validate", &pod("a", &[])).await;
     assert_eq!(refused["allowed"], false, "it was not injected");
-    let refused = webhook.review("/mutate", &pod("a", &[("secrets", "PAYMENTS"), ("mod", "x")])).await;
+    let refused =
+        webhook.review("/mutate", &pod("a", &[("secrets", "PAYMENTS"), ("mod", "x")])).await;
     let message = refused["status"]["message"].as_str().expect("a message");
     assert!(message.contains("did you mean `secretbroker.dev/mode`?"), "{message}");
     let (_, page) = webhook.page("/metrics").await.expect("metrics");
@@ -51,7 +52,8 @@ async fn what_is_no_review_is_refused_within_limits() {
     }
     let get = webhook.caller().get(webhook.url("/mutate")).send().await.expect("an answer");
     assert_eq!(get.status(), 405);
-    let plain = webhook.caller().post(webhook.url("/mutate")).body("{}").send().await.expect("an answer");
+    let plain =
+        webhook.caller().post(webhook.url("/mutate")).body("{}").send().await.expect("an answer");
     assert_eq!(plain.status(), 415);
     // One that says nothing is closed.
     let mut silent = TcpStream::connect(("127.0.0.1", webhook.port)).await.expect("a connection");
@@ -91,7 +93,10 @@ async fn a_changed_configuration_is_taken_over_and_a_wrong_one_is_not() {
 
 #[test]
 fn mistakes_of_the_configuration_are_told_at_once_with_what_pods_would_meet() {
-    let webhook = Webhook::prepare("certificate.secret = \"x\"\nlimits.connections = 0", "[secrets.X]\nstore = \"vault\"\n");
+    let webhook = Webhook::prepare(
+        "certificate.secret = \"x\"\nlimits.connections = 0",
+        "[secrets.X]\nstore = \"vault\"\n",
+    );
     let run = || {
         let mut command = Command::new(PROGRAM);
         let ended = command.arg("inject").arg("--config").arg(webhook.path("inject.toml")).output();
@@ -100,14 +105,26 @@ fn mistakes_of_the_configuration_are_told_at_once_with_what_pods_would_meet() {
     };
     let (code, told) = run();
     assert_eq!(code, Some(2), "{told}");
-    for part in ["webhook.limits.connections", "secrets.X.category", "secrets.X.engine", "kubernetes: missing; needed by webhook.certificate.secret"] {
+    for part in [
+        "webhook.limits.connections",
+        "secrets.X.category",
+        "secrets.X.engine",
+        "kubernetes: missing; needed by webhook.certificate.secret",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let text = std::fs::read_to_string(webhook.path("inject.toml")).expect("it");
-    let text = text.split("[secrets.X]").next().expect("it").replace("https://vault.example:8200", "vault");
+    let text = text
+        .split("[secrets.X]")
+        .next()
+        .expect("it")
+        .replace("https://vault.example:8200", "vault");
     let text = text.replace("certificate.secret = \"x\"\nlimits.connections = 0", KEPT);
     std::fs::write(webhook.path("inject.toml"), text).expect("it");
     let (code, told) = run();
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("sidecar: no pod could have it: secretbroker.dev/vault-address"), "{told}");
+    assert!(
+        told.contains("sidecar: no pod could have it: secretbroker.dev/vault-address"),
+        "{told}"
+    );
 }

@@ -11,7 +11,12 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotation
 
 fn migrate(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(PROGRAM);
-    command.arg("migrate").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("migrate")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("a command");
     child.stdin.take().expect("it").write_all(input.as_bytes()).expect("it reads");
     child.wait_with_output().expect("it ends")
@@ -49,7 +54,10 @@ fn what_differs_is_told_and_the_exit_code_says_so() {
     let input = POD.replace("spec:", "    vault.hashicorp.com/agent-inject-token: \"true\"\nspec:");
     let ended = migrate(&["--annotations"], &input);
     assert_eq!(ended.status.code(), Some(8));
-    assert!(text(&ended.stderr).contains("Pod p: vault.hashicorp.com/agent-inject-token: no token of Vault"));
+    assert!(
+        text(&ended.stderr)
+            .contains("Pod p: vault.hashicorp.com/agent-inject-token: no token of Vault")
+    );
     assert!(!text(&ended.stdout).contains("containers"), "annotations alone");
     let ended = migrate(&[], "a: [");
     assert_eq!(ended.status.code(), Some(2));

@@ -1,6 +1,7 @@
 //! The webhook as a process, and who calls it.
 
 use std::{
+    cell::RefCell,
     fs,
     path::PathBuf,
     process::{Command, Stdio},
@@ -39,7 +40,7 @@ secrets = ["DB"]
 "#;
 
 pub(crate) struct Webhook {
-    process: Option<Running>,
+    process: RefCell<Option<Running>>,
     pub directory: TempDir,
     pub port: u16,
     pub probes: u16,
@@ -56,19 +57,25 @@ impl Webhook {
 
     pub(crate) fn prepare(webhook: &str, sections: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let it = Self { process: None, directory, port: free_port(), probes: free_port() };
+        let it =
+            Self { process: RefCell::new(None), directory, port: free_port(), probes: free_port() };
         it.configure(webhook, sections);
         it
     }
 
     pub(crate) fn configure(&self, webhook: &str, sections: &str) {
         let Self { port, probes, .. } = self;
+        let namespace =
+            if webhook.contains("\nnamespace =") { "" } else { "namespace = \"secret-broker\"" };
         let text = format!(
-            "[webhook]\nlisten = \"127.0.0.1:{port}\"\nnamespace = \"secret-broker\"\nnames = [\"127.0.0.1\"]\n{webhook}\n\
+            "[webhook]\nlisten = \"127.0.0.1:{port}\"\n{namespace}\nnames = [\"127.0.0.1\"]\n{webhook}\n\
              [telemetry]\nhttp = \"127.0.0.1:{probes}\"\n{CATALOGUE}{sections}"
         );
-        fs::write(self.path("inject.toml"), text.replace("DIR/", &self.path("").display().to_string()))
-            .expect("the configuration");
+        fs::write(
+            self.path("inject.toml"),
+            text.replace("DIR/", &self.path("").display().to_string()),
+        )
+        .expect("the configuration");
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,14 +83,20 @@ impl Webhook {
     }
 
     pub(crate) fn run(&mut self) {
-        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("log")).expect("a log");
+        let log =
+            fs::OpenOptions::new().append(true).create(true).open(self.path("log")).expect("a log");
         let mut command = Command::new(PROGRAM);
         command.arg("inject").arg("--config").arg(self.path("inject.toml"));
-        self.process = Some(Running::start(command.stdout(Stdio::null()).stderr(log)));
+        self.process =
+            RefCell::new(Some(Running::start(command.stdout(Stdio::null()).stderr(log))));
     }
 
     pub(crate) async fn ready(&self) {
+        let mut process = self.process.borrow_mut();
+        let process = process.as_mut().expect("it runs");
         until("the webhook is ready", async || {
+            let ended = process.0.try_wait().expect("a status");
+            assert!(ended.is_none(), "it ended with {ended:?}: {}", self.log());
             (self.page("/readyz").await?.0 == 200).then_some(())
         })
         .await;
@@ -95,7 +108,11 @@ impl Webhook {
 
     /// A page of the plain port.
     pub(crate) async fn page(&self, path: &str) -> Option<(u16, String)> {
-        let answer = client(None).get(format!("http://127.0.0.1:{}{path}", self.probes)).send().await.ok()?;
+        let answer = client(None)
+            .get(format!("http://127.0.0.1:{}{path}", self.probes))
+            .send()
+            .await
+            .ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
@@ -132,7 +149,7 @@ impl Webhook {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.process = None;
+        self.process = RefCell::new(None);
         self.run();
     }
 

@@ -45,7 +45,8 @@ fn rendering(port: u16) -> Broker {
          [secrets.DB]\ncategory = \"database\"\nstore = \"dotenv\"\nfile = \"DIR/.env\"\nkey = \"DB\"\n\
          poll_interval = \"1s\"\nretry_min = \"100ms\"\nretry_max = \"1s\"\n"
     ));
-    fs::write(broker.path("app.tmpl"), "password={{ secret(\"DB\").value }}\n").expect("a template");
+    fs::write(broker.path("app.tmpl"), "password={{ secret(\"DB\").value }}\n")
+        .expect("a template");
     let (input, output) = (broker.path("app.tmpl"), broker.path("app.conf"));
     broker.arguments =
         vec!["--render".to_owned(), format!("{}:{}:0440", input.display(), output.display())];
@@ -69,10 +70,12 @@ async fn start_up_is_complete_when_every_template_is_rendered_and_rotations_are_
     assert_eq!(content(), "password=first\n");
     assert_eq!(mode(&broker.path("app.conf")), 0o440);
     fs::write(broker.path(".env"), "DB=second\n").expect("a value");
-    until("the rotation is rendered", async || (content() == "password=second\n").then_some(())).await;
+    until("the rotation is rendered", async || (content() == "password=second\n").then_some(()))
+        .await;
     let template = "changed={{ secret(\"DB\").value }}\n";
     fs::write(broker.path("app.tmpl"), template).expect("a template");
-    until("the template is read again", async || (content() == "changed=second\n").then_some(())).await;
+    until("the template is read again", async || (content() == "changed=second\n").then_some(()))
+        .await;
     assert_eq!(broker.terminate().await, Some(0));
 }
 
@@ -82,7 +85,8 @@ async fn once_renders_and_ends_and_leaves_the_lease_alive() {
     let mut broker = Broker::prepare(&sections(&rig.vault.address()), &rig.environment());
     let template = "{{ secret(\"DB\").username }}:{{ secret(\"DB\").password }}";
     fs::write(broker.path("app.tmpl"), template).expect("a template");
-    let spec = format!("{}:{}", broker.path("app.tmpl").display(), broker.path("app.conf").display());
+    let spec =
+        format!("{}:{}", broker.path("app.tmpl").display(), broker.path("app.conf").display());
     broker.arguments = vec!["--render".to_owned(), spec, "--once".to_owned()];
     broker.run();
     assert_eq!(broker.ended().await, Some(0), "{}", broker.log());
@@ -106,7 +110,8 @@ async fn once_ends_with_a_usage_error_where_a_template_can_never_be_rendered() {
 fn copy_puts_the_program_into_a_directory_whole() {
     let directory = tempfile::tempdir().expect("a directory");
     for _ in 0..2 {
-        let copied = Command::new(PROGRAM).arg("copy").arg(directory.path()).output().expect("a command");
+        let copied =
+            Command::new(PROGRAM).arg("copy").arg(directory.path()).output().expect("a command");
         assert!(copied.status.success(), "{copied:?}");
     }
     let program = directory.path().join("secret-broker");
@@ -114,7 +119,8 @@ fn copy_puts_the_program_into_a_directory_whole() {
     assert_eq!(fs::read_dir(directory.path()).expect("it").count(), 1, "nothing is left beside it");
     let version = Command::new(&program).arg("--version").output().expect("the copy runs");
     assert!(String::from_utf8_lossy(&version.stdout).starts_with("secret-broker "), "{version:?}");
-    let nowhere = Command::new(PROGRAM).args(["copy", "/nowhere/at/all"]).output().expect("a command");
+    let nowhere =
+        Command::new(PROGRAM).args(["copy", "/nowhere/at/all"]).output().expect("a command");
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere/at/all"), "{nowhere:?}");
 }

@@ -56,13 +56,8 @@ pub(super) async fn run(path: &Path) -> Result<(), StartError> {
     let ports = ports(&config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let terms = Terms { names: webhook.names.clone(), ttl: webhook.ttl };
-    let mut keeper = Keeper::new(
-        ports.certificates,
-        ports.registrations,
-        terms,
-        clock,
-        Arc::clone(&metrics),
-    );
+    let mut keeper =
+        Keeper::new(ports.certificates, ports.registrations, terms, clock, Arc::clone(&metrics));
     let live = Arc::new(keeper.first().await.map_err(StartError::Operator)?);
     let kept = Arc::clone(&live);
     tasks.spawn(async move { keeper.run(&kept).await });
@@ -123,7 +118,11 @@ async fn follow(path: std::path::PathBuf, config: Arc<ArcSwap<InjectConfig>>) {
                 }
                 let InjectConfig { webhook, .. } = &**config.load();
                 let fresh = InjectConfig { webhook: webhook.clone(), ..fresh };
-                tracing::info!(secrets = fresh.secrets.len(), grants = fresh.grants.len(), "configuration loaded");
+                tracing::info!(
+                    secrets = fresh.secrets.len(),
+                    grants = fresh.grants.len(),
+                    "configuration loaded"
+                );
                 config.store(Arc::new(fresh));
             }
             Err(error) => tracing::error!(%error, "the configuration stays as it was"),
@@ -143,6 +142,7 @@ fn load(path: &Path) -> Result<(InjectConfig, Vec<Mistake>), StartError> {
     let (config, warnings) =
         InjectConfig::parse(&text, &origin, &environment).map_err(StartError::Configuration)?;
     // What any pod would be refused for is a mistake of this file.
-    inject::pod::sample(&config).map_err(|all| StartError::Configuration(Mistakes { origin, all }))?;
+    inject::pod::sample(&config)
+        .map_err(|all| StartError::Configuration(Mistakes { origin, all }))?;
     Ok((config, warnings))
 }

@@ -128,7 +128,9 @@ fn sidecar(
         check.wrong(key.name("files_directory"), "not an absolute path", "expected one");
     }
     if sidecar.vault.is_none() {
-        check.wants_vault(secrets, None).and_then(|by| check.need::<()>(&key.name("vault"), None, &by));
+        check
+            .wants_vault(secrets, None)
+            .and_then(|by| check.need::<()>(&key.name("vault"), None, &by));
     }
     if sidecar.port.small() == sidecar.probe_port.small() {
         check.wrong(key.name("probe_port"), "the port of the broker", "expected another");
@@ -162,8 +164,7 @@ fn grant(
     grant: raw::Grant,
     secrets: &BTreeMap<String, Secret>,
 ) -> Grant {
-    let needed =
-        [("namespaces", &grant.namespaces), ("service_accounts", &grant.service_accounts)];
+    let needed = [("namespaces", &grant.namespaces), ("service_accounts", &grant.service_accounts)];
     for (name, patterns) in needed {
         if patterns.is_empty() {
             check.need::<()>(&key.name(name), None, "an entry of [[grant]]");

@@ -176,11 +176,7 @@ pub(super) fn of_secret(
     Some((store?, backup?))
 }
 
-fn place(
-    check: &mut Check<'_>,
-    key: &Key,
-    raw: Option<SecretRaw>,
-) -> Option<Option<SecretPlace>> {
+fn place(check: &mut Check<'_>, key: &Key, raw: Option<SecretRaw>) -> Option<Option<SecretPlace>> {
     let Some(SecretRaw { namespace, name }) = raw else { return Some(None) };
     let by = key.to_string();
     let (at_namespace, at_name) = (key.name("namespace"), key.name("name"));

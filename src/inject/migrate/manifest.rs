@@ -29,7 +29,9 @@ impl Migrated {
     /// Where the text is not YAML; nothing of it is repeated.
     pub fn read(&mut self, text: &str) -> Result<(), String> {
         let documents = serde_saphyr::from_multiple::<Value>(text).map_err(|error| {
-            let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+            let place = error
+                .location()
+                .map(|at| format!(" at line {}, column {}", at.line(), at.column()));
             format!("not YAML{}", place.unwrap_or_default())
         })?;
         for mut document in documents {
@@ -49,16 +51,22 @@ impl Migrated {
             }
             return;
         }
-        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text =
+            |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let kind = text("/kind").to_owned();
         let name = format!("{kind} {}", text("/metadata/name"));
-        let namespace = Some(text("/metadata/namespace")).filter(|n| !n.is_empty()).unwrap_or("default").to_owned();
+        let namespace = Some(text("/metadata/namespace"))
+            .filter(|n| !n.is_empty())
+            .unwrap_or("default")
+            .to_owned();
         if kind == "Pod" {
             return self.pod(&name, &namespace, document);
         }
-        let misplaced = pod::annotations(document).into_keys().filter(|name| name.starts_with(PREFIX));
+        let misplaced =
+            pod::annotations(document).into_keys().filter(|name| name.starts_with(PREFIX));
         for annotation in misplaced.collect::<Vec<_>>() {
-            let what = "stands on the workload and not on its pod template, where it has no effect".to_owned();
+            let what = "stands on the workload and not on its pod template, where it has no effect"
+                .to_owned();
             self.differences.push((name.clone(), Difference { annotation, what }));
         }
         for template in ["/spec/template", "/spec/jobTemplate/spec/template"] {
@@ -71,8 +79,10 @@ impl Migrated {
     fn pod(&mut self, name: &str, namespace: &str, pod: &mut Value) {
         let Some(translation) = translation(&pod::annotations(pod)) else { return };
         if let Some(Value::Object(all)) = pod.pointer_mut("/metadata/annotations") {
-            let kept = std::mem::take(all).into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
-            let ours = translation.annotations.iter().map(|(name, text)| (name.clone(), json!(text)));
+            let kept =
+                std::mem::take(all).into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
+            let ours =
+                translation.annotations.iter().map(|(name, text)| (name.clone(), json!(text)));
             *all = kept.chain(ours).collect::<Map<_, _>>();
         }
         let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str);
@@ -84,7 +94,9 @@ impl Migrated {
             let same = |one: &raw::Secret| json!(one) == json!(entry);
             if self.secrets.get(&secret).is_some_and(|present| !same(present)) {
                 let annotation = format!("{PREFIX}agent-inject-secret-{secret}");
-                let what = format!("another pod gives the name {secret} to another secret: rename one, with LOCAL=NAME in secrets");
+                let what = format!(
+                    "another pod gives the name {secret} to another secret: rename one, with LOCAL=NAME in secrets"
+                );
                 self.differences.push((name.to_owned(), Difference { annotation, what }));
             } else {
                 self.secrets.insert(secret, entry);

@@ -41,12 +41,15 @@ pub struct Translation {
 pub fn translation(annotations: &BTreeMap<String, String>) -> Option<Translation> {
     let given: BTreeMap<&str, &str> = annotations
         .iter()
-        .filter_map(|(name, text)| Some((name.strip_prefix(PREFIX)?, text.trim_matches('\u{feff}'))))
+        .filter_map(|(name, text)| {
+            Some((name.strip_prefix(PREFIX)?, text.trim_matches('\u{feff}')))
+        })
         .collect();
     if given.is_empty() {
         return None;
     }
-    let mut work = Work { given, done: BTreeSet::new(), names: BTreeMap::new(), to: Translation::default() };
+    let mut work =
+        Work { given, done: BTreeSet::new(), names: BTreeMap::new(), to: Translation::default() };
     work.plain();
     work.choices();
     work.files();
@@ -73,7 +76,9 @@ impl<'a> Work<'a> {
     }
 
     fn differs(&mut self, name: &str, what: impl Into<String>) {
-        self.to.differences.push(Difference { annotation: format!("{PREFIX}{name}"), what: what.into() });
+        self.to
+            .differences
+            .push(Difference { annotation: format!("{PREFIX}{name}"), what: what.into() });
     }
 
     /// What means the same under another name.
@@ -122,13 +127,33 @@ impl<'a> Work<'a> {
         const ANYWAY: [(&str, &str, &str); 9] = [
             ("agent-pre-populate", "true", "the pod always waits for its secrets"),
             ("agent-revoke-on-shutdown", "true", "leases and token are always revoked at the end"),
-            ("auth-type", "kubernetes", "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]"),
-            ("tls-skip-verify", "false", "Vault's certificate is always checked; name its authorities by ca-config-map"),
+            (
+                "auth-type",
+                "kubernetes",
+                "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]",
+            ),
+            (
+                "tls-skip-verify",
+                "false",
+                "Vault's certificate is always checked; name its authorities by ca-config-map",
+            ),
             ("agent-set-security-context", "true", "a restricted security context is always set"),
             ("agent-inject-token", "false", "no token of Vault is handed to the application"),
-            ("agent-cache-enable", "false", "there is no listener that speaks Vault's API: read from the broker"),
-            ("agent-run-as-same-user", "false", "files are opened to the application by its supplemental group; run-as-user names a user"),
-            ("error-on-missing-key", "true", "a missing field is always an error and never an empty place"),
+            (
+                "agent-cache-enable",
+                "false",
+                "there is no listener that speaks Vault's API: read from the broker",
+            ),
+            (
+                "agent-run-as-same-user",
+                "false",
+                "files are opened to the application by its supplemental group; run-as-user names a user",
+            ),
+            (
+                "error-on-missing-key",
+                "true",
+                "a missing field is always an error and never an empty place",
+            ),
         ];
         for (name, value, otherwise) in ANYWAY {
             if self.take(name).is_some_and(|text| text != value) {
@@ -136,7 +161,9 @@ impl<'a> Work<'a> {
             }
         }
         // The broker is always first, and what it says of itself is its own.
-        for name in ["agent-init-first", "agent-inject-status", "agent-request-namespace", "log-format"] {
+        for name in
+            ["agent-init-first", "agent-inject-status", "agent-request-namespace", "log-format"]
+        {
             self.take(name);
         }
         if self.take("agent-image").is_some() {
@@ -149,7 +176,9 @@ impl<'a> Work<'a> {
         let each: Vec<(&'a str, &'a str, &'a str)> = self
             .given
             .iter()
-            .filter_map(|(name, path)| Some((*name, name.strip_prefix("agent-inject-secret-")?, *path)))
+            .filter_map(|(name, path)| {
+                Some((*name, name.strip_prefix("agent-inject-secret-")?, *path))
+            })
             .collect();
         let mut modes = BTreeSet::new();
         for (annotation, name, path) in each {
@@ -168,14 +197,18 @@ impl<'a> Work<'a> {
             (1, Some(mode)) => self.put("files-mode", mode),
             (_, _) => {
                 self.put("files-mode", PERMISSIONS);
-                self.differs("agent-inject-perms-*", "all files of a pod have one mode: files-mode is 0644");
+                self.differs(
+                    "agent-inject-perms-*",
+                    "all files of a pod have one mode: files-mode is 0644",
+                );
             }
         }
     }
 
     /// One secret; its file's mode.
     fn file(&mut self, annotation: &'a str, name: &'a str, path: &'a str) -> String {
-        let own = |kind: &str| self.given.get_key_value(format!("agent-inject-{kind}-{name}").as_str());
+        let own =
+            |kind: &str| self.given.get_key_value(format!("agent-inject-{kind}-{name}").as_str());
         let (file, source, mode) = (own("file"), own("template"), own("perms"));
         let (file, source, mode) = (file.map(pair), source.map(pair), mode.map(pair));
         let keeps_case = self.given.get("preserve-secret-case").copied() == Some("true");
@@ -207,18 +240,27 @@ impl<'a> Work<'a> {
 
     /// What is left has no counterpart.
     fn rest(&mut self) {
-        let left: Vec<_> = self.given.keys().filter(|name| !self.done.contains(*name)).copied().collect();
+        let left: Vec<_> =
+            self.given.keys().filter(|name| !self.done.contains(*name)).copied().collect();
         for name in left {
             let what = match name {
                 _ if name.starts_with("agent-inject-command-") => {
                     "no command runs in the sidecar: have the application watch its file, or use env with on-rotation"
                 }
-                _ if name.starts_with("agent-inject-template-file-") || name == "agent-extra-secret" => {
+                _ if name.starts_with("agent-inject-template-file-")
+                    || name == "agent-extra-secret" =>
+                {
                     "templates are annotations: template.FILE"
                 }
-                _ if name.starts_with("secret-volume-path-") => "all files of a pod lie in one directory: files-directory",
-                "agent-configmap" => "write the configuration for secret-broker and name its ConfigMap by config-map",
-                "ca-cert" | "tls-secret" => "put Vault's authorities into a ConfigMap, and name it by ca-config-map",
+                _ if name.starts_with("secret-volume-path-") => {
+                    "all files of a pod lie in one directory: files-directory"
+                }
+                "agent-configmap" => {
+                    "write the configuration for secret-broker and name its ConfigMap by config-map"
+                }
+                "ca-cert" | "tls-secret" => {
+                    "put Vault's authorities into a ConfigMap, and name it by ca-config-map"
+                }
                 "tls-server-name" | "client-timeout" | "client-cert" | "client-key" => {
                     "the platform sets it in [sidecar.vault]"
                 }
@@ -261,7 +303,9 @@ fn is_kv2(path: &str) -> bool {
 
 /// What the injector renders without a template.
 fn default_template(path: &str) -> String {
-    format!("{{{{ with secret \"{path}\" }}}}{{{{ range $k, $v := .Data }}}}{{{{ $k }}}}: {{{{ $v }}}}\n{{{{ end }}}}{{{{ end }}}}")
+    format!(
+        "{{{{ with secret \"{path}\" }}}}{{{{ range $k, $v := .Data }}}}{{{{ $k }}}}: {{{{ $v }}}}\n{{{{ end }}}}{{{{ end }}}}"
+    )
 }
 
 /// The entry of the catalogue for a call.
@@ -292,6 +336,8 @@ fn entry(called: &Called) -> raw::Secret {
         (true, _, Some((mount, static_role))) => {
             raw::Secret { engine: Some(raw::Engine::Database), mount, static_role, ..base }
         }
-        _ => raw::Secret { engine: Some(raw::Engine::Generic), path: Some(path.to_owned()), ..base },
+        _ => {
+            raw::Secret { engine: Some(raw::Engine::Generic), path: Some(path.to_owned()), ..base }
+        }
     }
 }

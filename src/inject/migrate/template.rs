@@ -118,7 +118,9 @@ fn called(path: &str, parameters: &[&str]) -> Option<Called> {
 
 fn unquoted(word: &str) -> Option<&str> {
     let inner = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
-    inner.or_else(|| word.strip_prefix('`').and_then(|word| word.strip_suffix('`'))).filter(|t| !t.contains('\\'))
+    inner
+        .or_else(|| word.strip_prefix('`').and_then(|word| word.strip_suffix('`')))
+        .filter(|t| !t.contains('\\'))
 }
 
 /// Parts a tag into words; what stands in quotes is one.
@@ -156,7 +158,8 @@ mod tests {
 
     #[test]
     fn the_usual_forms_mean_the_same() {
-        let source = "{{- with secret \"secret/data/app\" -}}\nuser={{ .Data.data.user }}\n{{- end }}";
+        let source =
+            "{{- with secret \"secret/data/app\" -}}\nuser={{ .Data.data.user }}\n{{- end }}";
         let text = "{%- with data = secret(\"secret.data.app\") -%}\nuser={{ data[\"user\"] }}\n{%- endwith %}";
         assert_eq!(ours(source), Translated { text: text.into(), left: vec![] });
         let source = "{{ with secret \"db/creds/app\" }}{{ range $k, $v := .Data }}{{ $k }}: {{ $v }}\n{{ end }}{{ end }}";
@@ -180,7 +183,10 @@ mod tests {
     fn what_has_no_counterpart_is_told_as_it_stands() {
         let source = "{{ with secret \"a/b\" }}{{ .Data.x | toJSON }}{{ if .Data.y }}y{{ end }}{{ end }}{{ env \"HOME\" }}";
         let left = ours(source).left;
-        assert_eq!(left, ["{{ .Data.x | toJSON }}", "{{ if .Data.y }}", "{{ end }}", "{{ env \"HOME\" }}"]);
+        assert_eq!(
+            left,
+            ["{{ .Data.x | toJSON }}", "{{ if .Data.y }}", "{{ end }}", "{{ env \"HOME\" }}"]
+        );
         assert_eq!(ours("{{ open").left, ["{{ open"]);
     }
 }

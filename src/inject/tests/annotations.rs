@@ -54,13 +54,22 @@ fn every_annotation_is_taken_over() {
     assert_eq!(settings.secrets["key"], "API_KEY");
     let files = settings.files.keys().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(files, ["app.conf", "db-password", "key"]);
-    assert_eq!(settings.env, [("KEY".into(), field("key", "value")), ("PGPASSWORD".into(), field("DB", "password"))]);
+    assert_eq!(
+        settings.env,
+        [("KEY".into(), field("key", "value")), ("PGPASSWORD".into(), field("DB", "password"))]
+    );
     assert_eq!(settings.ca, Some(("vault-ca".into(), "bundle.pem".into())));
     assert_eq!((settings.connect, settings.files_mode), (Connect::Socket, 0o644));
     let sidecar = settings.sidecar;
-    assert_eq!((sidecar.mode, sidecar.port.small(), sidecar.probe_port.small()), (Mode::Plain, 9000, 9001));
+    assert_eq!(
+        (sidecar.mode, sidecar.port.small(), sidecar.probe_port.small()),
+        (Mode::Plain, 9000, 9001)
+    );
     assert_eq!((sidecar.run_as_user.small(), sidecar.run_as_group.small()), (1000, 2000));
-    assert_eq!((sidecar.resources.cpu_request.as_str(), sidecar.resources.memory_limit.as_str()), ("", "64Mi"));
+    assert_eq!(
+        (sidecar.resources.cpu_request.as_str(), sidecar.resources.memory_limit.as_str()),
+        ("", "64Mi")
+    );
     assert_eq!(sidecar.token_ttl.duration().as_secs(), 1200);
     assert_eq!(sidecar.defaults.poll_interval.duration().as_secs(), 10);
     let vault = sidecar.vault.unwrap();
@@ -107,12 +116,18 @@ fn all_mistakes_are_told_at_once_by_name() {
 fn annotations_agree_with_each_other() {
     for (pairs, told) in [
         (&[("secrets", "A,A")][..], "\"A\" twice"),
-        (&[("secrets", "A"), ("files", "f=B.x")], "\"B.x\" is no secret of this pod; expected one of secretbroker.dev/secrets (A)"),
+        (
+            &[("secrets", "A"), ("files", "f=B.x")],
+            "\"B.x\" is no secret of this pod; expected one of secretbroker.dev/secrets (A)",
+        ),
         (&[("secrets", "A"), ("files", "a/b=A")], "files: \"a/b=A\""),
         (&[("secrets", "A"), ("files", "f=A"), ("template.f", "x")], "\"f\" twice"),
         (&[("secrets", "A"), ("env", "1X=A")], "env: \"1X=A\""),
         (&[("secrets", "A"), ("mode", "init")], "`init` without files"),
-        (&[("secrets", "A"), ("mode", "init"), ("files", "f=A"), ("env", "X=A")], "env: given with mode `init`"),
+        (
+            &[("secrets", "A"), ("mode", "init"), ("files", "f=A"), ("env", "X=A")],
+            "env: given with mode `init`",
+        ),
         (&[("secrets", "A"), ("exec-containers", "app")], "given without env"),
         (&[("secrets", "A"), ("config-map", "mine")], "secrets: given beside config-map"),
         (&[("config-map", "mine"), ("role", "x")], "role: given beside config-map"),
@@ -132,7 +147,13 @@ fn annotations_agree_with_each_other() {
 
 #[test]
 fn generated_annotations_are_no_mistake_and_say_nothing() {
-    let pairs = [("secrets", "DB"), ("status", "injected"), ("config", "x"), ("file.y", "z"), ("version", "0")];
+    let pairs = [
+        ("secrets", "DB"),
+        ("status", "injected"),
+        ("config", "x"),
+        ("file.y", "z"),
+        ("version", "0"),
+    ];
     assert!(read(&pairs).is_ok());
 }
 
@@ -142,9 +163,16 @@ fn every_annotation_is_documented_with_its_default() {
     let page = include_str!("../../../docs/kubernetes/annotations.md");
     let (_, table) = page.split_once("<!-- table -->\n").expect("the mark");
     let (table, _) = table.split_once("<!-- end -->").expect("the mark");
-    assert!(table == text, "docs/kubernetes/annotations.md has another table; it should be:\n{text}");
+    assert!(
+        table == text,
+        "docs/kubernetes/annotations.md has another table; it should be:\n{text}"
+    );
     for annotation in ALL {
         assert!(find(annotation.name).is_some());
-        assert!(annotation.kind == Kind::Generated || !annotation.default.is_empty(), "{}", annotation.name);
+        assert!(
+            annotation.kind == Kind::Generated || !annotation.default.is_empty(),
+            "{}",
+            annotation.name
+        );
     }
 }

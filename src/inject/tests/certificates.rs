@@ -50,7 +50,12 @@ impl World {
     fn put(&self, kept: &Kept) {
         let mut state = self.kept.lock().unwrap();
         let mark = state.as_ref().map_or(0, |(_, _, _, mark)| mark + 1);
-        *state = Some((kept.certificate.clone(), kept.key.expose().to_vec(), kept.authorities.clone(), mark));
+        *state = Some((
+            kept.certificate.clone(),
+            kept.key.expose().to_vec(),
+            kept.authorities.clone(),
+            mark,
+        ));
     }
 }
 
@@ -60,7 +65,10 @@ impl Certificates for World {
         let state = self.kept.lock().unwrap();
         Ok(state.as_ref().map(|(certificate, key, authorities, mark)| {
             let (certificate, authorities) = (certificate.clone(), authorities.clone());
-            (Kept { certificate, key: SecretValue::new(key.clone()), authorities }, mark.to_string())
+            (
+                Kept { certificate, key: SecretValue::new(key.clone()), authorities },
+                mark.to_string(),
+            )
         }))
     }
 
@@ -80,7 +88,8 @@ impl Certificates for World {
 #[async_trait]
 impl Registrations for World {
     async fn trust(&self, authorities: &str) -> Result<(), Fault> {
-        let leaf = self.kept.lock().unwrap().as_ref().map(|(leaf, ..)| leaf.clone()).unwrap_or_default();
+        let leaf =
+            self.kept.lock().unwrap().as_ref().map(|(leaf, ..)| leaf.clone()).unwrap_or_default();
         self.told.lock().unwrap().push((leaf, authorities.to_owned()));
         Ok(())
     }
@@ -91,7 +100,13 @@ const TTL: Duration = Duration::from_hours(24);
 fn keeper(world: &Arc<World>) -> Keeper {
     let terms = Terms { names: vec!["127.0.0.1".to_owned()], ttl: TTL };
     let clock = Arc::new(Paused(Instant::now(), Timestamp::now()));
-    Keeper::new(Arc::clone(world) as _, Arc::clone(world) as _, terms, clock, Arc::new(Metrics::new()))
+    Keeper::new(
+        Arc::clone(world) as _,
+        Arc::clone(world) as _,
+        terms,
+        clock,
+        Arc::new(Metrics::new()),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,8 +154,10 @@ async fn the_new_one_is_served_only_after_the_api_server_was_given_time() {
 #[tokio::test(start_paused = true)]
 async fn replicas_that_begin_together_serve_one_certificate() {
     let world = Arc::new(World::default());
-    let made = own::OwnCertificate::issue(&["127.0.0.1".to_owned()], TTL, Timestamp::now()).unwrap();
-    let rival = Kept { certificate: made.certificate.clone(), key: made.key, authorities: made.authority };
+    let made =
+        own::OwnCertificate::issue(&["127.0.0.1".to_owned()], TTL, Timestamp::now()).unwrap();
+    let rival =
+        Kept { certificate: made.certificate.clone(), key: made.key, authorities: made.authority };
     *world.rival.lock().unwrap() = Some(rival);
     keeper(&world).first().await.unwrap();
     let kept = world.kept.lock().unwrap().as_ref().unwrap().0.clone();
@@ -150,7 +167,8 @@ async fn replicas_that_begin_together_serve_one_certificate() {
 #[tokio::test(start_paused = true)]
 async fn one_for_other_names_is_replaced_and_what_is_broken_too() {
     let world = Arc::new(World::default());
-    let broken = Kept { certificate: "x".into(), key: SecretValue::new("y"), authorities: String::new() };
+    let broken =
+        Kept { certificate: "x".into(), key: SecretValue::new("y"), authorities: String::new() };
     world.put(&broken);
     keeper(&world).first().await.unwrap();
     let first = world.kept.lock().unwrap().as_ref().unwrap().0.clone();

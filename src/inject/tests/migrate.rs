@@ -58,7 +58,10 @@ fn what_maps_exactly_is_translated_and_accepted_by_the_webhook() {
     ] {
         assert_eq!(annotations[&format!("secretbroker.dev/{name}")], text);
     }
-    assert!(annotations.contains_key("secretbroker.dev/template.database"), "names of files are lower case");
+    assert!(
+        annotations.contains_key("secretbroker.dev/template.database"),
+        "names of files are lower case"
+    );
     let (_, ours) = &migrated.annotations[0];
     assert!(Settings::read(ours, &config().sidecar, false).is_ok());
     assert_eq!(migrated.secrets["Database"].role.as_deref(), Some("app"));
@@ -85,7 +88,8 @@ metadata:
     vault.hashicorp.com/something-new: x
 "#,
     );
-    let told: Vec<_> = migrated.differences.iter().map(|(_, d)| format!("{}: {}", d.annotation, d.what)).collect();
+    let told: Vec<_> =
+        migrated.differences.iter().map(|(_, d)| format!("{}: {}", d.annotation, d.what)).collect();
     for part in [
         "agent-inject-secret-a: without a template",
         "agent-inject-template-b: `{{ .Data.x | toJSON }}` has no counterpart",
@@ -102,7 +106,10 @@ metadata:
 
 #[test]
 fn annotations_of_a_workload_itself_have_no_effect_and_are_told() {
-    let text = EXACT.replace("namespace: shop }", "namespace: shop, annotations: { vault.hashicorp.com/role: x } }");
+    let text = EXACT.replace(
+        "namespace: shop }",
+        "namespace: shop, annotations: { vault.hashicorp.com/role: x } }",
+    );
     let migrated = migrated(&text);
     assert_eq!(migrated.differences.len(), 1);
     assert!(migrated.differences[0].1.what.contains("not on its pod template"));

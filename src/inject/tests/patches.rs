@@ -22,7 +22,12 @@ fn told(pairs: &[(&str, &str)]) -> String {
 
 #[test]
 fn a_native_sidecar_stands_first_and_everything_else_finds_it() {
-    let (_, pod) = patched(&pod_with(&[("inject", "true"), ("secrets", "DB"), ("files", "password=DB.password")])).unwrap();
+    let (_, pod) = patched(&pod_with(&[
+        ("inject", "true"),
+        ("secrets", "DB"),
+        ("files", "password=DB.password"),
+    ]))
+    .unwrap();
     assert_eq!(names(&pod["spec"]["initContainers"], "name"), ["secret-broker", "migrate"]);
     let sidecar = container(&pod, "initContainers", "secret-broker");
     assert_eq!(sidecar["restartPolicy"], "Always");
@@ -30,20 +35,35 @@ fn a_native_sidecar_stands_first_and_everything_else_finds_it() {
     assert_eq!(sidecar["startupProbe"]["failureThreshold"], 300);
     assert_eq!(
         sidecar["args"],
-        json!(["serve", "--config", "/etc/secret-broker/config.toml", "--render",
-               "/etc/secret-broker/templates/password:/run/secrets/broker/password:440"])
+        json!([
+            "serve",
+            "--config",
+            "/etc/secret-broker/config.toml",
+            "--render",
+            "/etc/secret-broker/templates/password:/run/secrets/broker/password:440"
+        ])
     );
     let security = &sidecar["securityContext"];
     assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
-    assert_eq!((&security["runAsNonRoot"], &security["readOnlyRootFilesystem"]), (&json!(true), &json!(true)));
-    for (list, name) in [("initContainers", "migrate"), ("containers", "app"), ("containers", "proxy")] {
+    assert_eq!(
+        (&security["runAsNonRoot"], &security["readOnlyRootFilesystem"]),
+        (&json!(true), &json!(true))
+    );
+    for (list, name) in
+        [("initContainers", "migrate"), ("containers", "app"), ("containers", "proxy")]
+    {
         let one = container(&pod, list, name);
-        assert_eq!(names(&one["volumeMounts"], "mountPath"), ["/run/secret-broker", "/run/secrets/broker"], "{name}");
+        assert_eq!(
+            names(&one["volumeMounts"], "mountPath"),
+            ["/run/secret-broker", "/run/secrets/broker"],
+            "{name}"
+        );
         let env = names(&one["env"], "name");
         assert!(env.ends_with(&["SECRET_BROKER_ADDRESS", "SECRET_BROKER_CERT_DIR"]), "{env:?}");
     }
     let volumes = names(&pod["spec"]["volumes"], "name");
-    let expected = ["secret-broker-config", "secret-broker-run", "secret-broker-token", "secret-broker-files"];
+    let expected =
+        ["secret-broker-config", "secret-broker-run", "secret-broker-token", "secret-broker-files"];
     assert_eq!(volumes, expected);
     assert_eq!(pod["spec"]["volumes"][1]["emptyDir"]["medium"], "Memory");
     assert_eq!(pod["spec"]["securityContext"]["supplementalGroups"], json!([65532]));
@@ -67,7 +87,9 @@ fn the_configuration_is_small_and_one_that_the_sidecar_takes() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    for absent in ["PAYMENTS", "API_KEY", "[server.limits]", "poll_interval", "alt_names", "{namespace}"] {
+    for absent in
+        ["PAYMENTS", "API_KEY", "[server.limits]", "poll_interval", "alt_names", "{namespace}"]
+    {
         assert!(!text.contains(absent), "{absent}: {text}");
     }
 }
@@ -81,7 +103,12 @@ fn patching_a_patched_pod_changes_nothing_in_any_mode() {
         &[("secrets", "DB"), ("env", "A=DB.password"), ("exec-containers", "app")],
         &[("secrets", "DB"), ("tls", "vault-pki"), ("tls-path", "pki/issue/pods")],
         &[("secrets", "DB"), ("tls", "files"), ("tls-secret", "certs")],
-        &[("secrets", "DB"), ("ca-config-map", "vault-ca"), ("connect", "socket"), ("cpu-limit", "0.5")],
+        &[
+            ("secrets", "DB"),
+            ("ca-config-map", "vault-ca"),
+            ("connect", "socket"),
+            ("cpu-limit", "0.5"),
+        ],
         &[("config-map", "mine"), ("files", "a=DB.x")],
     ] {
         let (first, pod) = patched(&pod_with(pairs)).unwrap();
@@ -104,10 +131,16 @@ fn what_the_api_server_fills_in_is_left_alone_and_later_containers_are_served() 
     pod["spec"]["volumes"][0]["downwardAPI"]["defaultMode"] = json!(420);
     pod["spec"]["volumes"][0]["downwardAPI"]["items"][0]["fieldRef"]["apiVersion"] = json!("v1");
     assert_eq!(patched(&pod).unwrap().0, Vec::<Op>::new());
-    pod["spec"]["containers"].as_array_mut().unwrap().insert(0, json!({ "name": "mesh", "image": "mesh" }));
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, json!({ "name": "mesh", "image": "mesh" }));
     let (ops, after) = patched(&pod).unwrap();
     assert!(ops.iter().all(|op| op.path().starts_with("/spec/containers/0/")), "{ops:#?}");
-    assert_eq!(names(&container(&after, "containers", "mesh")["volumeMounts"], "name"), ["secret-broker-run"]);
+    assert_eq!(
+        names(&container(&after, "containers", "mesh")["volumeMounts"], "name"),
+        ["secret-broker-run"]
+    );
 }
 
 #[test]
@@ -123,7 +156,12 @@ fn a_plain_container_guards_the_order_and_leaves_init_containers_alone() {
 
 #[test]
 fn an_init_container_renders_files_and_ends() {
-    let (_, pod) = patched(&pod_with(&[("secrets", "DB"), ("mode", "init"), ("files", "password=DB.password")])).unwrap();
+    let (_, pod) = patched(&pod_with(&[
+        ("secrets", "DB"),
+        ("mode", "init"),
+        ("files", "password=DB.password"),
+    ]))
+    .unwrap();
     let sidecar = container(&pod, "initContainers", "secret-broker");
     assert_eq!(sidecar["args"].as_array().unwrap().last().unwrap(), "--once");
     for absent in ["restartPolicy", "startupProbe", "readinessProbe", "ports"] {
@@ -143,25 +181,47 @@ fn a_command_is_wrapped_once_and_by_name_where_there_are_several() {
     let command = &container(&pod, "containers", "app")["command"];
     assert_eq!(
         *command,
-        json!(["/secret-broker-bin/secret-broker", "exec", "--env", "PGPASSWORD=DB.password",
-               "--on-rotation", "restart", "--", "/app", "serve"])
+        json!([
+            "/secret-broker-bin/secret-broker",
+            "exec",
+            "--env",
+            "PGPASSWORD=DB.password",
+            "--on-rotation",
+            "restart",
+            "--",
+            "/app",
+            "serve"
+        ])
     );
-    assert_eq!(names(&pod["spec"]["initContainers"], "name"), ["secret-broker", "secret-broker-copy", "migrate"]);
+    assert_eq!(
+        names(&pod["spec"]["initContainers"], "name"),
+        ["secret-broker", "secret-broker-copy", "migrate"]
+    );
     assert!(container(&pod, "containers", "proxy").get("command").is_none());
     let several = told(&env[..2]);
-    assert!(several.contains("exec-containers: missing, and the pod has 2 containers"), "{several}");
+    assert!(
+        several.contains("exec-containers: missing, and the pod has 2 containers"),
+        "{several}"
+    );
     let hidden = told(&[env[0], env[1], ("exec-containers", "proxy")]);
     assert!(hidden.contains("container proxy has no command"), "{hidden}");
     let nobody = told(&[env[0], env[1], ("exec-containers", "nobody")]);
-    assert!(nobody.contains("\"nobody\" is no container of this pod; expected one of app, proxy"), "{nobody}");
+    assert!(
+        nobody.contains("\"nobody\" is no container of this pod; expected one of app, proxy"),
+        "{nobody}"
+    );
 }
 
 #[test]
 fn a_mount_of_the_pods_own_in_the_brokers_place_is_refused() {
     let mut pod = pod_with(&[("secrets", "DB")]);
-    pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "mine", "mountPath": "/run/secret-broker" }]);
+    pod["spec"]["containers"][0]["volumeMounts"] =
+        json!([{ "name": "mine", "mountPath": "/run/secret-broker" }]);
     let all = patched(&pod).unwrap_err();
-    assert!(all[0].to_string().contains("another volume is mounted at /run/secret-broker"), "{all:?}");
+    assert!(
+        all[0].to_string().contains("another volume is mounted at /run/secret-broker"),
+        "{all:?}"
+    );
 }
 
 #[test]

@@ -53,7 +53,9 @@ async fn what_is_not_granted_is_refused_and_looks_like_what_is_unknown() {
         told.push(message(&response).replace(name, "X"));
     }
     assert_eq!(told[0], told[1]);
-    for part in ["\"X\" is unknown, or not granted to service account shop/api", "granted are API_KEY, DB"] {
+    for part in
+        ["\"X\" is unknown, or not granted to service account shop/api", "granted are API_KEY, DB"]
+    {
         assert!(told[0].contains(part), "{}", told[0]);
     }
     let mut pod = pod_with(&ASKS);
@@ -81,7 +83,9 @@ async fn a_pod_that_was_not_injected_does_not_start() {
     // The mark alone is no sidecar.
     let marked = with_annotation(&pod_with(&ASKS), "status", "injected");
     assert_eq!(asked(&admission, Door::Validate, None, &marked).await["allowed"], false);
-    assert!(metrics.page().contains("secret_broker_injection_pods_total{outcome=\"uninjected\"} 2"));
+    assert!(
+        metrics.page().contains("secret_broker_injection_pods_total{outcome=\"uninjected\"} 2")
+    );
 }
 
 #[tokio::test]
@@ -93,7 +97,10 @@ async fn pods_of_excluded_namespaces_always_pass() {
             pod["metadata"]["namespace"] = json!(namespace);
             let response = asked(&admission, Door::Mutate, None, &pod).await;
             assert_eq!(after(&pod, &response), pod);
-            assert!(response["warnings"][0].as_str().unwrap().contains("leaves namespace"), "{response}");
+            assert!(
+                response["warnings"][0].as_str().unwrap().contains("leaves namespace"),
+                "{response}"
+            );
             assert_eq!(asked(&admission, Door::Validate, None, &pod).await["allowed"], true);
         }
     }
@@ -101,11 +108,19 @@ async fn pods_of_excluded_namespaces_always_pass() {
 
 #[tokio::test]
 async fn a_namespace_asks_for_its_pods_and_a_pod_may_say_no() {
-    let (admission, _) = admission(&[("inject", "true"), ("secrets", "DB"), ("template.app.conf", "x"), ("config", "planted")]);
+    let (admission, _) = admission(&[
+        ("inject", "true"),
+        ("secrets", "DB"),
+        ("template.app.conf", "x"),
+        ("config", "planted"),
+    ]);
     let pod = pod_with(&[]);
     let injected = after(&pod, &asked(&admission, Door::Mutate, None, &pod).await);
     let annotations = &injected["metadata"]["annotations"];
-    assert_eq!(annotations["secretbroker.dev/template.app.conf"], "x", "it is mounted from the pod's own");
+    assert_eq!(
+        annotations["secretbroker.dev/template.app.conf"], "x",
+        "it is mounted from the pod's own"
+    );
     assert_ne!(annotations["secretbroker.dev/config"], "planted");
     assert_eq!(asked(&admission, Door::Validate, None, &injected).await["allowed"], true);
     let no = pod_with(&[("inject", "false")]);
@@ -121,7 +136,10 @@ async fn a_running_pod_changes_what_is_live_and_nothing_else() {
     let mut labelled = old.clone();
     labelled["metadata"]["labels"] = json!({ "x": "y" });
     for door in [Door::Mutate, Door::Validate] {
-        assert_eq!(after(&labelled, &asked(&admission, door, Some(&old), &labelled).await), labelled);
+        assert_eq!(
+            after(&labelled, &asked(&admission, door, Some(&old), &labelled).await),
+            labelled
+        );
     }
     let fewer = with_annotation(&old, "secrets", "DB");
     let response = asked(&admission, Door::Mutate, Some(&old), &fewer).await;
@@ -148,12 +166,18 @@ async fn a_running_pod_changes_what_is_live_and_nothing_else() {
 async fn what_is_no_review_is_refused_and_not_repeated() {
     let (admission, _) = admission(&[]);
     for body in [
-        "hunter2", "{}", "[]", "{\"apiVersion\":\"admission.k8s.io/v1beta1\",\"kind\":\"AdmissionReview\"}",
+        "hunter2",
+        "{}",
+        "[]",
+        "{\"apiVersion\":\"admission.k8s.io/v1beta1\",\"kind\":\"AdmissionReview\"}",
         "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
         "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\",\"request\":{\"uid\":\"hunter2\"}}",
     ] {
         let error = admission.answer(Door::Mutate, body.as_bytes()).await.unwrap_err().to_string();
-        assert!(!error.contains("hunter2") && error.starts_with("not an AdmissionReview"), "{error}");
+        assert!(
+            !error.contains("hunter2") && error.starts_with("not an AdmissionReview"),
+            "{error}"
+        );
     }
 }
 
@@ -163,5 +187,10 @@ async fn a_job_is_warned_of_a_sidecar_that_never_ends() {
     let mut pod = pod_with(&[("inject", "true"), ("secrets", "DB"), ("mode", "plain")]);
     pod["spec"]["restartPolicy"] = json!("Never");
     let response = asked(&admission, Door::Mutate, None, &pod).await;
-    assert!(response["warnings"][0].as_str().unwrap().contains("keeps a pod that should end from ending"));
+    assert!(
+        response["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("keeps a pod that should end from ending")
+    );
 }
