@@ -16,7 +16,6 @@ mod commands;
 mod dev;
 mod in_secrets;
 mod kills;
-mod kills;
 mod kills_elsewhere;
 mod leading;
 mod rig;
