@@ -27,12 +27,14 @@ use crate::{
         backup::Backups,
         engine::{self, Catalogue, Engine, Limits, Managed},
         http::Http,
-        ports::{Adoption, Readers, Records, Relay, Validator, Versions},
+        ports::{Adoption, Leadership, Readers, Records, Relay, Validator, Versions},
     },
     store::VersionKey,
     telemetry::{
         Metrics,
-        rotations::{ObservedAlerts, ObservedJournal, ObservedValidator, RotationMetrics},
+        rotations::{
+            ObservedAlerts, ObservedJournal, ObservedLead, ObservedValidator, RotationMetrics,
+        },
     },
 };
 
@@ -106,6 +108,15 @@ impl Composed {
         let engine = Engine::new(catalogue, surroundings, limits, actor.clone(), seed);
         let (engine, backups) = (Arc::new(engine), Arc::new(backups));
         Ok(Self { engine, keeper, around, metrics: rotations, cluster, backups, actor })
+    }
+}
+
+impl Composed {
+    /// The lead by a Lease where one is configured, and beside the journal otherwise.
+    pub(super) fn leadership(&self) -> Arc<dyn Leadership> {
+        let lead = self.cluster.as_ref().and_then(|cluster| cluster.leadership());
+        let lead = lead.unwrap_or_else(|| self.keeper.leadership(self.actor.clone()));
+        Arc::new(ObservedLead { lead, metrics: Arc::clone(&self.metrics) })
     }
 }
 

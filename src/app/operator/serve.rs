@@ -23,14 +23,14 @@ use crate::{
     },
     domain::policy::Policy,
     rotation::{
-        ports::{Leadership, Readers},
+        ports::Readers,
         service::{Service, TENURE, Waker},
     },
     server::{
         dispatch::Pages,
         operator::{FeedLimits, Operator, Parts, Services, Sidecars},
     },
-    telemetry::{Logs, Readiness, http, panics, rotations::ObservedLead},
+    telemetry::{Logs, Readiness, http, panics},
 };
 
 /// The time for calls that use targets.
@@ -76,14 +76,10 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         let vault = Arc::clone(&server.store);
         tasks.spawn(async move { vault.run().await });
     }
-    let lead = match &composed.cluster {
-        Some(cluster) => cluster.leadership(),
-        None if has_cluster => return Err(StartError::NoCluster),
-        None => None,
-    };
-    let lead = lead.unwrap_or_else(|| composed.keeper.leadership(composed.actor.clone()));
-    let lock: Arc<dyn Leadership> =
-        Arc::new(ObservedLead { lead, metrics: Arc::clone(&composed.metrics) });
+    if has_cluster && composed.cluster.is_none() {
+        return Err(StartError::NoCluster);
+    }
+    let lock = composed.leadership();
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let engine = Arc::clone(&composed.engine);
