@@ -4,15 +4,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::VaultStore;
+use super::{VaultStore, document::Document};
 use crate::{
-    domain::{
-        fault::{Fault, Reason},
-        secret::SecretName,
-    },
+    domain::{fault::Fault, secret::SecretName},
     rotation::ports::{Book, Journal, SaveError, Stamp},
 };
 
@@ -29,24 +25,24 @@ impl VaultStore {
     }
 }
 
+impl VaultJournal {
+    fn page(&self, secret: &SecretName) -> Document {
+        let path = format!("{}/{secret}", self.prefix);
+        Document::new(&self.store, path, ("journal_read", "journal_write"))
+    }
+}
+
 #[async_trait]
 impl Journal for VaultJournal {
     async fn load(&self, secret: &SecretName) -> Result<(Book, Stamp), Fault> {
-        let path = format!("{}/{secret}", self.prefix);
-        let envelope = match self.store.request("journal_read", Method::GET, &path, &[], None).await
-        {
-            Ok(envelope) => envelope,
-            Err(fault) if fault.reason == Reason::NotFound => {
-                return Ok((Book::default(), Stamp(0)));
-            }
-            Err(fault) => return Err(fault),
-        };
-        let unreadable = || Fault::new(Reason::Invalid, "the journal can't be read").at(&path);
-        let mut data = envelope.data.ok_or_else(unreadable)?;
-        let stamp = data.pointer("/metadata/version").and_then(Value::as_u64);
-        let book = data.pointer_mut("/data/book").map(Value::take).ok_or_else(unreadable)?;
-        let book = serde_json::from_value(book).map_err(|_| unreadable())?;
-        Ok((book, Stamp(stamp.ok_or_else(unreadable)?)))
+        let page = self.page(secret);
+        let (mut content, version) = page.read().await?;
+        if version == 0 {
+            return Ok((Book::default(), Stamp(0)));
+        }
+        let book = content.get_mut("book").map(Value::take).unwrap_or_default();
+        let book = serde_json::from_value(book).map_err(|_| page.unreadable())?;
+        Ok((book, Stamp(version)))
     }
 
     async fn save(
@@ -55,16 +51,7 @@ impl Journal for VaultJournal {
         book: &Book,
         stamp: Stamp,
     ) -> Result<Stamp, SaveError> {
-        let path = format!("{}/{secret}", self.prefix);
-        let body = json!({ "options": { "cas": stamp.0 }, "data": { "book": book } });
-        match self.store.request("journal_write", Method::POST, &path, &[], Some(body)).await {
-            Ok(envelope) => {
-                let version = envelope.data.as_ref().and_then(|data| data.get("version")?.as_u64());
-                let missing = || Fault::new(Reason::Invalid, "Vault's answer has no version");
-                Ok(Stamp(version.ok_or_else(missing)?))
-            }
-            Err(fault) if fault.reason == Reason::Conflict => Err(SaveError::Conflict),
-            Err(fault) => Err(fault.into()),
-        }
+        let saved = self.page(secret).replace(json!({ "book": book }), stamp.0).await?;
+        saved.map(Stamp).ok_or(SaveError::Conflict)
     }
 }

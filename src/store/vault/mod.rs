@@ -9,6 +9,8 @@ mod api;
 #[cfg(feature = "operator")]
 mod break_glass;
 mod client;
+#[cfg(feature = "operator")]
+mod document;
 mod fault;
 #[cfg(feature = "operator")]
 mod journal;

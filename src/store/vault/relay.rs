@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::VaultStore;
+use super::{VaultStore, document::Document};
 use crate::{
     domain::fault::{Fault, Reason},
     rotation::ports::Relay,
@@ -22,8 +21,7 @@ const STANDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// A path of Vault that carries word.
 pub struct VaultRelay {
-    store: Arc<VaultStore>,
-    path: String,
+    page: Document,
 }
 
 /// By place.
@@ -40,44 +38,32 @@ struct Word {
 impl VaultStore {
     /// Word between operators below a path of a key-value engine of version 2.
     pub fn relay(self: &Arc<Self>, mount: &str, path: &str) -> VaultRelay {
-        VaultRelay { store: Arc::clone(self), path: format!("{mount}/data/{path}/~words") }
+        let path = format!("{mount}/data/{path}/~words");
+        VaultRelay { page: Document::new(self, path, ("relay_read", "relay_write")) }
     }
 }
 
 impl VaultRelay {
     async fn read(&self) -> Result<(Words, u64), Fault> {
-        match self.store.request("relay_read", Method::GET, &self.path, &[], None).await {
-            Ok(envelope) => {
-                let data = envelope.data.unwrap_or_default();
-                let version = data.pointer("/metadata/version").and_then(Value::as_u64);
-                let words = data.pointer("/data/words").cloned().unwrap_or_default();
-                Ok((serde_json::from_value(words).unwrap_or_default(), version.unwrap_or(0)))
-            }
-            Err(fault) if fault.reason == Reason::NotFound => Ok((Words::default(), 0)),
-            Err(fault) => Err(fault),
-        }
+        let (mut content, version) = self.page.read().await?;
+        let words = content.get_mut("words").map(Value::take).unwrap_or_default();
+        Ok((serde_json::from_value(words).unwrap_or_default(), version))
     }
 }
 
 #[async_trait]
 impl Relay for VaultRelay {
     async fn post(&self, place: &str) -> Result<(), Fault> {
-        let mut last = Fault::new(Reason::Conflict, "others post all the time");
         for _ in 0..ATTEMPTS {
             let (Words(mut words), version) = self.read().await?;
-            let at = self.store.clock.wall();
+            let at = self.page.store.clock.wall();
             words.retain(|_, word| at.duration_since(word.at) < STANDS);
             words.insert(place.to_owned(), Word { at, version: version + 1 });
-            let body = json!({ "options": { "cas": version }, "data": { "words": words } });
-            let posted =
-                self.store.request("relay_write", Method::POST, &self.path, &[], Some(body));
-            match posted.await {
-                Ok(_) => return Ok(()),
-                Err(fault) if fault.reason == Reason::Conflict => last = fault,
-                Err(fault) => return Err(fault),
+            if self.page.replace(json!({ "words": words }), version).await?.is_some() {
+                return Ok(());
             }
         }
-        Err(last)
+        Err(Fault::new(Reason::Conflict, "others post all the time"))
     }
 
     async fn posted(&self, seen: u64) -> Result<(Vec<String>, u64), Fault> {
