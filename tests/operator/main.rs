@@ -11,8 +11,11 @@
 )]
 
 mod application;
+mod cluster;
 mod commands;
+mod in_secrets;
 mod kills;
+mod leading;
 mod rig;
 mod running;
 #[path = "../support/mod.rs"]

@@ -188,6 +188,8 @@ impl Kubernetes {
 
 impl Server {
     fn start() -> Self {
+        // Before anything runs that would be left behind without it.
+        let api_server = tool("kube-apiserver");
         // The guard removes it.
         let directory = TempDir::with_prefix("kubernetes-").expect("a directory").keep();
         let at = |name: &str| directory.join(name).display().to_string();
@@ -210,7 +212,7 @@ impl Server {
             ],
         );
         let api_process = run(
-            &tool("kube-apiserver"),
+            &api_server,
             &at("api.log"),
             &[
                 ("etcd-servers", &etcd),

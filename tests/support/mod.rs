@@ -10,6 +10,8 @@ pub mod postgres;
 pub mod proxy;
 pub mod redis;
 pub mod vault;
+#[cfg(feature = "operator")]
+pub mod versions_contract;
 
 use std::{
     net::TcpListener,
