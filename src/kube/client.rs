@@ -139,6 +139,18 @@ impl Cluster {
         }
     }
 
+    /// Calls with and answers JSON, for objects that are no namespace's.
+    pub(super) async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        object: Option<&serde_json::Value>,
+    ) -> Result<serde_json::Value, Fault> {
+        let body = object.map(ToString::to_string).unwrap_or_default();
+        let answer = self.send(method, path, body.into_bytes()).await?;
+        serde_json::from_slice(&answer).map_err(|_| garbled(path))
+    }
+
     async fn call<K: Object>(
         &self,
         method: Method,

@@ -9,6 +9,7 @@ pub mod events;
 pub mod lease;
 pub mod secrets;
 pub mod status;
+pub mod webhook;
 
 pub use client::Cluster;
 

@@ -28,6 +28,10 @@ use crate::{
         metrics::Metrics,
         review::Admission,
     },
+    kube::{
+        Cluster,
+        webhook::{NamespaceAnnotations, SecretCertificate, WebhookConfigurations},
+    },
     telemetry::{Logs, Readiness, http},
 };
 
@@ -86,14 +90,26 @@ pub(super) async fn run(path: &Path) -> Result<(), StartError> {
 }
 
 fn ports(config: &InjectConfig) -> Result<Ports, StartError> {
-    let certificates: Arc<dyn Certificates> = match &config.webhook.kept {
-        Kept::Directory(path) => Arc::new(Directory::new(path.clone())),
-        Kept::Secret(_) => {
-            let detail = "webhook.certificate.secret needs a client of the API server";
+    let cluster = config.kubernetes.as_ref().map(Cluster::connect).transpose();
+    let cluster = cluster.map_err(StartError::Operator)?;
+    let webhook = &config.webhook;
+    let certificates: Arc<dyn Certificates> = match (&webhook.kept, &cluster) {
+        (Kept::Secret(name), Some(cluster)) => {
+            Arc::new(SecretCertificate::new(cluster.clone(), name.clone()))
+        }
+        (Kept::Directory(path), _) => Arc::new(Directory::new(path.clone())),
+        (Kept::Secret(_), None) => {
+            let detail = "webhook.certificate.secret needs [kubernetes]";
             return Err(StartError::Operator(Fault::new(Reason::Invalid, detail)));
         }
     };
-    Ok(Ports { certificates, registrations: Arc::new(()), namespaces: Arc::new(()) })
+    let Some(cluster) = cluster else {
+        return Ok(Ports { certificates, registrations: Arc::new(()), namespaces: Arc::new(()) });
+    };
+    let (mutating, validating) = (webhook.mutating.as_deref(), webhook.validating.as_deref());
+    let registrations = WebhookConfigurations::new(cluster.clone(), mutating, validating);
+    let namespaces = Arc::new(NamespaceAnnotations::new(cluster));
+    Ok(Ports { certificates, registrations: Arc::new(registrations), namespaces })
 }
 
 /// Takes over each new configuration, its `[webhook]` aside, which waits for a restart.

@@ -6,6 +6,7 @@ use super::{Grant, InjectConfig, Kept, Limits, Webhook, raw};
 use crate::config::{
     check::{Check, policy::patterns},
     mistake::Key,
+    operator::kubernetes::{self, Kubernetes},
     raw::Secret,
     units::Address,
 };
@@ -16,7 +17,8 @@ const MAX_GRANTS: usize = 10_000;
 const LISTEN: ([u8; 4], u16) = ([0, 0, 0, 0], 8443);
 
 pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<InjectConfig> {
-    let raw::File { webhook, sidecar, secrets, grant, telemetry } = file;
+    let raw::File { webhook, sidecar, secrets, grant, kubernetes, telemetry } = file;
+    let kubernetes = cluster(check, kubernetes, &webhook);
     // What the sidecars' own checks would say of the catalogue is said here, before any pod meets it.
     check.secrets(&sidecar.defaults, secrets.clone());
     let webhook = self::webhook(check, webhook);
@@ -28,6 +30,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<InjectConfi
         sidecar: sidecar?,
         secrets,
         grants,
+        kubernetes: kubernetes?,
         telemetry: telemetry?,
     })
 }
@@ -83,6 +86,30 @@ fn webhook(check: &mut Check<'_>, webhook: raw::Webhook) -> Option<Webhook> {
             connection_time: limits.connection_time.duration(),
         },
     })
+}
+
+/// The cluster, which some of the webhook's settings need.
+fn cluster(
+    check: &mut Check<'_>,
+    raw: Option<raw::Cluster>,
+    webhook: &raw::Webhook,
+) -> Option<Option<Kubernetes>> {
+    let needs = [
+        ("webhook.certificate.secret", &webhook.certificate.secret),
+        ("webhook.mutating_configuration", &webhook.mutating_configuration),
+        ("webhook.validating_configuration", &webhook.validating_configuration),
+    ];
+    let Some(raw::Cluster { server, token_file, ca_file, timeout }) = raw else {
+        let by = needs.into_iter().find(|(_, value)| value.is_some());
+        if let Some((by, _)) = by {
+            check.need::<()>(&Key::of("kubernetes"), None, by);
+        }
+        return by.is_none().then_some(None);
+    };
+    let raw = kubernetes::Raw { server, token_file, ca_file, ..kubernetes::Raw::default() };
+    let cluster = kubernetes::check(check, Some(raw), kubernetes::LeadershipRaw::default())?;
+    let namespace = webhook.namespace.clone();
+    Some(cluster.map(|cluster| Kubernetes { namespace, timeout: timeout.duration(), ..cluster }))
 }
 
 fn sidecar(

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 pub use raw::{LogLevel, Mode, Resources, Sidecar, TlsSource};
 
-use super::{Environment, Mistake, Mistakes, Telemetry, raw::Secret, read};
+use super::{
+    Environment, Mistake, Mistakes, Telemetry, operator::kubernetes::Kubernetes, raw::Secret, read,
+};
 use crate::domain::policy::Pattern;
 
 /// A whole configuration of the webhook.
@@ -21,6 +23,8 @@ pub struct InjectConfig {
     pub secrets: BTreeMap<String, Secret>,
     /// Who may read what of it.
     pub grants: Vec<Grant>,
+    /// The cluster, if the webhook may use it.
+    pub kubernetes: Option<Kubernetes>,
     /// Logs and health.
     pub telemetry: Telemetry,
 }

@@ -21,6 +21,9 @@ pub struct File {
     /// Which service accounts may read which secrets; nothing is allowed that no entry allows. In patterns `*` stands
     /// for any run of characters except `/`, and `**` for any run at all.
     pub grant: Vec<Grant>,
+    /// The cluster, in which the webhook keeps its certificate, tells the API server of it, and reads the annotations of
+    /// namespaces. Empty inside of a pod; without it, pods speak for themselves and others hand over the certificate.
+    pub kubernetes: Option<Cluster>,
     /// Logs, and the plain HTTP address of `/livez`, `/readyz`, `/startupz` and `/metrics`.
     pub telemetry: raw::Telemetry,
 }
@@ -76,6 +79,20 @@ pub struct Certificate {
     pub secret: Option<String>,
     /// How long it lives; it is replaced at two thirds.
     pub ttl: Span<{ days(90) }, { mins(1) }, { days(366) }>,
+}
+
+/// How the API server is reached. Empty inside of a pod, whose service account is used then.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// Its address; that of the cluster around this pod when absent.
+    pub server: Option<String>,
+    /// The file of the token; needed by `server`.
+    pub token_file: Option<PathBuf>,
+    /// The authorities of its certificate, as PEM; those of this machine when absent.
+    pub ca_file: Option<PathBuf>,
+    /// The time for one call; an API server waits for the webhook meanwhile.
+    pub timeout: Span<{ secs(3) }, 100, { secs(8) }>,
 }
 
 /// Bounds on what callers can take.

@@ -100,7 +100,7 @@ pub struct SecretPlace {
 }
 
 /// Completes the section, together with what leadership needs of it.
-pub(super) fn check(
+pub(in crate::config) fn check(
     check: &mut Check<'_>,
     raw: Option<Raw>,
     leadership: LeadershipRaw,

@@ -1,6 +1,7 @@
 //! Annotations, patches and reviews, without a cluster.
 
 mod annotations;
+mod certificates;
 mod migrate;
 mod patches;
 mod reviews;
