@@ -23,7 +23,7 @@ use crate::{
     audit::AuditLog,
     config::{
         self,
-        operator::{BreakGlassTerms, OperatorConfig},
+        operator::{BreakGlassTerms, KvPlace, OperatorConfig},
     },
     domain::{fault::Fault, policy::Policy},
     rotation::{
@@ -79,13 +79,10 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     panics::install_hook(Arc::clone(&composed.around.metrics));
     let vault = Arc::clone(&composed.vault.store);
     tasks.spawn(async move { vault.run().await });
-    let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let lock: Arc<dyn Leadership> = match &composed.cluster {
-        Some(cluster) => cluster.leadership().unwrap_or_else(|| Arc::new(lock)),
-        None if has_cluster => return Err(StartError::NoCluster),
-        None => Arc::new(lock),
-    };
-    let told = Told::new(HeardLead::around(lock, &composed, &sidecars));
+    if has_cluster && composed.cluster.is_none() {
+        return Err(StartError::NoCluster);
+    }
+    let told = Told::new(leadership(&composed, &journal, &sidecars));
     let leads = told.leads();
     let lock: Arc<dyn Leadership> = Arc::new(told);
     if let Some(cluster) = composed.cluster.clone() {
@@ -132,17 +129,20 @@ struct HeardLead {
     sidecars: Arc<Sidecars>,
 }
 
-impl HeardLead {
-    /// Nobody leads at first.
-    fn around(
-        lead: Arc<dyn Leadership>,
-        composed: &Composed,
-        sidecars: &Arc<Sidecars>,
-    ) -> Arc<dyn Leadership> {
-        sidecars.lead(false);
-        let lead = Arc::new(ObservedLead { lead, metrics: Arc::clone(&composed.metrics) });
-        Arc::new(Self { lead, sidecars: Arc::clone(sidecars) })
-    }
+/// The lead that the configuration asks for, observed. Nobody leads at first.
+fn leadership(
+    composed: &Composed,
+    journal: &KvPlace,
+    sidecars: &Arc<Sidecars>,
+) -> Arc<dyn Leadership> {
+    let lease = composed.cluster.as_ref().and_then(|cluster| cluster.leadership());
+    let lead = lease.unwrap_or_else(|| {
+        let store = &composed.vault.store;
+        Arc::new(store.lock(&journal.mount, &journal.path, composed.actor.clone()))
+    });
+    sidecars.lead(false);
+    let lead = Arc::new(ObservedLead { lead, metrics: Arc::clone(&composed.metrics) });
+    Arc::new(HeardLead { lead, sidecars: Arc::clone(sidecars) })
 }
 
 #[async_trait]
