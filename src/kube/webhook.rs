@@ -84,7 +84,7 @@ impl Certificates for SecretCertificate {
                 resource_version: mark.map(str::to_owned),
                 ..ObjectMeta::default()
             },
-            type_: Some("kubernetes.io/tls".to_owned()),
+            // A Secret's type can't change, and the one that is there may have been made empty.
             data: Some(data.map(|(name, bytes)| (name.to_owned(), bytes)).into_iter().collect()),
             ..Secret::default()
         };

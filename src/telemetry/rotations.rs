@@ -202,3 +202,66 @@ impl Alerts for ObservedAlerts {
         self.alerts.raise(alert).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{rotation::ports::Urgency, telemetry::Metrics};
+
+    struct Always(bool);
+
+    #[async_trait]
+    impl Leadership for Always {
+        async fn hold(&self, _: Duration) -> Result<bool, Fault> {
+            Ok(self.0)
+        }
+
+        async fn release(&self) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_tells_who_leads_what_is_due_and_what_people_were_told() {
+        let (page, metrics) = Metrics::of_operator();
+        let metrics = Arc::new(metrics);
+        let has = |line: &str| {
+            let text = page.render(Timestamp::UNIX_EPOCH, []);
+            assert!(text.lines().any(|l| l == line), "{line} is not on the page:\n{text}");
+        };
+        has("secret_operator_leading 0");
+        let observed =
+            |leads| ObservedLead { lead: Arc::new(Always(leads)), metrics: Arc::clone(&metrics) };
+        assert!(observed(true).hold(Duration::ZERO).await.unwrap());
+        has("secret_operator_leading 1");
+        observed(true).release().await.unwrap();
+        has("secret_operator_leading 0");
+        let secret: SecretName = "JWT_SECRET".parse().unwrap();
+        let due = Some(Timestamp::from_second(9).unwrap());
+        metrics.saw(&secret, &Book { due, ..Book::default() });
+        has("secret_operator_due_timestamp_seconds{secret=\"JWT_SECRET\"} 9");
+        has("secret_operator_rotation_open{secret=\"JWT_SECRET\"} 0");
+        has("secret_operator_rotation_parked{secret=\"JWT_SECRET\"} 0");
+        let alerts: Arc<dyn Alerts> = Arc::new(Nobody);
+        let observed = ObservedAlerts { alerts, metrics: Arc::clone(&metrics) };
+        let alert = Alert {
+            urgency: Urgency::Critical,
+            name: "rotation_parked".into(),
+            secret,
+            summary: String::new(),
+        };
+        observed.raise(&alert).await.unwrap();
+        has("secret_operator_alerts_total{name=\"rotation_parked\",urgency=\"critical\"} 1");
+    }
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Alerts for Nobody {
+        async fn raise(&self, _: &Alert) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+}

@@ -11,6 +11,7 @@ use super::{
     OPERATOR,
     support::{
         broker::Broker,
+        kubernetes::Kubernetes,
         postgres::{self, Postgres},
         until,
         vault::Vault,
@@ -50,7 +51,11 @@ impl Rig {
     }
 
     fn configure(&self, more: &str) {
-        let text = format!("{CONFIG}{more}")
+        self.write(&format!("{CONFIG}{more}"));
+    }
+
+    fn write(&self, text: &str) {
+        let text = text
             .replace("@VAULT@", &self.vault.address())
             .replace("@DIR@", &self.directory.path().display().to_string())
             .replace("@PG_PORT@", &self.postgres.port.to_string());
@@ -264,6 +269,43 @@ async fn its_policies_let_a_sidecar_read_and_keep_what_is_its_own_and_nothing_el
         (!rig.postgres.leased_users().await.contains(&user)).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_pod_of_the_named_service_account_logs_in_and_no_other_does() {
+    let kubernetes = Kubernetes::start().await;
+    let namespace = kubernetes.namespace("shop", json!({})).await;
+    for account in ["api", "worker", "reviewer"] {
+        kubernetes.service_account(&namespace, account).await;
+    }
+    kubernetes.bind(&namespace, "reviewer", "system:auth-delegator").await;
+    let rig = Rig::start().await;
+    let reviewer = rig.directory.path().join("reviewer");
+    std::fs::write(&reviewer, kubernetes.token(&namespace, "reviewer", None).await).unwrap();
+    let method = format!(
+        "host = \"{}\"\noutside = true\nca = \"{}\"\nreviewer_token_file = \"{}\"\n",
+        kubernetes.address(),
+        kubernetes.ca_file().display(),
+        reviewer.display(),
+    );
+    let text = CONFIG.replace("host = \"https://127.0.0.1:6443\"\noutside = true\n", &method);
+    rig.write(&text.replace("namespaces = [\"shop\"]", &format!("namespaces = [\"{namespace}\"]")));
+    let shown = rig.bootstrap(&["--dry-run"]).await;
+    assert!(shown.contains("+ token_reviewer_jwt = (not shown)"), "{shown}");
+    rig.bootstrap(&[]).await;
+    assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
+    let login = async |account: &str, audience: Option<&str>| {
+        let jwt = kubernetes.token(&namespace, account, audience).await;
+        let body = json!({ "role": "shop-api", "jwt": jwt });
+        rig.vault.request("POST", "auth/kubernetes/login", Some(body)).await
+    };
+    let (status, answer) = login("api", Some("vault")).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["auth"]["token_policies"], json!(["shop-api"]));
+    for (account, audience) in [("worker", Some("vault")), ("api", None), ("api", Some("other"))] {
+        let (status, answer) = login(account, audience).await;
+        assert_ne!(status, 200, "{account} {audience:?}: {answer}");
+    }
 }
 
 #[tokio::test]

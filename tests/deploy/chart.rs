@@ -28,10 +28,10 @@ pub(super) fn template(more: &[&str]) -> Command {
 }
 
 /// A file of a `ConfigMap` that was rendered, without its indentation.
-fn file_of(manifests: &str, name: &str) -> String {
+pub(super) fn file_of(manifests: &str, name: &str) -> String {
     let rest = manifests.split(&format!("  {name}: |\n")).nth(1).expect(name);
     let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-    lines.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
+    lines.flat_map(|line| [line.strip_prefix("    ").unwrap_or(line), "\n"]).collect()
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::{Value, json};
 
 use super::{
+    OPERATOR,
     chart::{helm, template},
     output, root, run,
-    support::{kubernetes::Kubernetes, tool},
+    support::{Running, free_port, kubernetes::Kubernetes, tool, until, vault::Vault},
 };
 
 /// Kinds of other projects, whose schemas this API server does not have.
@@ -138,6 +139,8 @@ async fn it_is_installed_upgraded_and_uninstalled_and_leaves_nothing_behind() {
 
     pods_are_admitted(&kubernetes, &namespace).await;
     rights_are_what_is_needed(&kubernetes, &namespace).await;
+    the_webhook_keeps_its_certificate(&kubernetes, &namespace, directory.path()).await;
+    one_operator_leads_and_tells(&kubernetes, &namespace, directory.path()).await;
 
     // What the programs write is theirs: an upgrade keeps it.
     let at = |kind: &str, name: &str| match kind.split_once('/') {
@@ -152,20 +155,17 @@ async fn it_is_installed_upgraded_and_uninstalled_and_leaves_nothing_behind() {
         assert_eq!(status, 200, "{path}: {answer}");
     };
     patch(&lease, json!({ "spec": { "holderIdentity": "one of two" } })).await;
-    patch(&certificates, json!({ "data": { "ca.crt": "QQ==" } })).await;
-    let mut hooks = kubernetes.read(&hook).await["webhooks"].clone();
-    for webhook in hooks.as_array_mut().unwrap() {
-        webhook["clientConfig"]["caBundle"] = json!("QQ==");
-    }
-    patch(&hook, json!({ "webhooks": hooks })).await;
+    let kept = kubernetes.read(&certificates).await["data"].clone();
+    let bundle = kubernetes.read(&hook).await["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    assert!(bundle.is_string() && kept["tls.key"].is_string());
     deploy("upgrade", &["--set", "operator.replicas=3", "--set", "webhook.timeoutSeconds=5"]);
     let deployment = kubernetes.read(&at("apps/deployments", "sb-secret-broker-operator")).await;
     assert_eq!(deployment["spec"]["replicas"], 3);
     assert_eq!(kubernetes.read(&lease).await["spec"]["holderIdentity"], "one of two");
-    assert_eq!(kubernetes.read(&certificates).await["data"]["ca.crt"], "QQ==");
+    assert_eq!(kubernetes.read(&certificates).await["data"], kept);
     for webhook in kubernetes.read(&hook).await["webhooks"].as_array().unwrap() {
         assert_eq!(webhook["timeoutSeconds"], 5);
-        assert_eq!(webhook["clientConfig"]["caBundle"], "QQ==", "{webhook}");
+        assert_eq!(webhook["clientConfig"]["caBundle"], bundle, "{webhook}");
     }
     let upgraded = objects(&kubernetes, &namespace).await;
     assert!(!upgraded.iter().any(|name| name.contains("vault-reviewer")), "what is off is gone");
@@ -235,4 +235,100 @@ async fn rights_are_what_is_needed(kubernetes: &Kubernetes, namespace: &str) {
             assert_eq!(status != 403, *may, "{account}: {method} {path}: {status} {answer}");
         }
     }
+}
+
+/// A configuration as the chart made it, for a process of this machine that has the pod's rights.
+async fn configuration(
+    kubernetes: &Kubernetes,
+    (namespace, name, file): (&str, &str, &str),
+    directory: &Path,
+    changes: &[(&str, String)],
+) -> String {
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+    let mut text = kubernetes.read(&path).await["data"][file].as_str().unwrap().to_owned();
+    let token = directory.join(format!("{name}.token"));
+    fs::write(&token, kubernetes.token(namespace, name, None).await).unwrap();
+    let server = format!(
+        "[kubernetes]\nserver = \"{}\"\ntoken_file = \"{}\"\nca_file = \"{}\"",
+        kubernetes.address(),
+        token.display(),
+        kubernetes.ca_file().display()
+    );
+    let named = format!("{server}\nnamespace = \"{namespace}\"");
+    let section = if file == "inject.toml" { server } else { named };
+    for (from, to) in [("[kubernetes]", section)].iter().chain(changes) {
+        assert!(text.contains(from), "{from} in {text}");
+        text = text.replace(from, to);
+    }
+    let path = directory.join(file).display().to_string();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// A program of the chart's, under the configuration that it was given.
+fn start(verb: &str, config: &str) -> Running {
+    let log = fs::File::create(format!("{config}.log")).unwrap();
+    let mut command = Command::new(OPERATOR);
+    command.args([verb, "--config", config]).stdout(log.try_clone().unwrap());
+    Running::start(command.stderr(log))
+}
+
+async fn the_webhook_keeps_its_certificate(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    directory: &Path,
+) {
+    let name = "sb-secret-broker-webhook";
+    let loopback = || format!("127.0.0.1:{}", free_port());
+    let changes = [("0.0.0.0:8443", loopback()), ("0.0.0.0:9467", loopback())];
+    let what = (namespace, name, "inject.toml");
+    let config = configuration(kubernetes, what, directory, &changes).await;
+    let _webhook = start("inject", &config);
+    for kind in &GLOBAL[2..] {
+        let path = format!("/{kind}/{name}.{namespace}");
+        until(
+            &format!("the webhook handed its authority to {path}, by {config}.log"),
+            async || {
+                let webhooks = kubernetes.read(&path).await["webhooks"].clone();
+                let all = webhooks.as_array()?.iter();
+                let all = all
+                    .map(|webhook| webhook["clientConfig"]["caBundle"].as_str())
+                    .collect::<Vec<_>>();
+                (all.len() == 2 && all.iter().all(|bundle| bundle.is_some_and(|b| !b.is_empty())))
+                    .then_some(())
+            },
+        )
+        .await;
+    }
+}
+
+async fn one_operator_leads_and_tells(kubernetes: &Kubernetes, namespace: &str, directory: &Path) {
+    let vault = Vault::start().await;
+    vault.write("sys/mounts/secret", json!({ "type": "kv", "options": { "version": "2" } })).await;
+    let token = directory.join("vault-token");
+    fs::write(&token, &vault.root).unwrap();
+    let login =
+        format!("auth = {{ \"method\" = \"token\", \"token_file\" = \"{}\" }}", token.display());
+    let name = "sb-secret-broker-operator";
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+    let text = kubernetes.read(&path).await["data"]["operator.toml"].as_str().unwrap().to_owned();
+    let given = text.lines().find(|line| line.starts_with("auth = ")).unwrap();
+    let changes = [
+        ("0.0.0.0:9466", format!("127.0.0.1:{}", free_port())),
+        ("https://vault.vault.svc:8200", vault.address()),
+        (given, login),
+    ];
+    let what = (namespace, name, "operator.toml");
+    let config = configuration(kubernetes, what, directory, &changes).await;
+    let _operator = start("run", &config);
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
+    until(&format!("it leads, by {config}.log"), async || {
+        kubernetes.read(&lease).await["spec"]["holderIdentity"].as_str().map(drop)
+    })
+    .await;
+    let status = format!("/api/v1/namespaces/{namespace}/configmaps/{name}-status");
+    until(&format!("it says where secrets stand, by {config}.log"), async || {
+        kubernetes.read(&status).await["data"]["JWT_SECRET"].as_str().map(drop)
+    })
+    .await;
 }

@@ -53,10 +53,8 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     let mut tasks = JoinSet::new();
     if let Some(address) = config.telemetry.http {
         let socket = doors::tcp("telemetry.http", address).await?;
-        let readiness = readiness.clone();
-        tasks.spawn(async move {
-            http::serve(socket, readiness).await;
-        });
+        let serving = http::serve(socket, readiness.clone());
+        tasks.spawn(async move { match serving.await {} });
     }
     let clock = super::compose::clock();
     let audit = Arc::new(AuditLog::open(config.audit.clone(), Arc::clone(&clock))?);

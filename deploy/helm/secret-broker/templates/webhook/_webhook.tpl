@@ -54,6 +54,7 @@ others, in namespaces with the label. Nobody is asked twice. */}}
 {{- $excluded := concat (list "kube-system") .Values.webhook.excludedNamespaces | uniq -}}
 {{- $_ := set $own "webhook" (dict "listen" "0.0.0.0:8443" "service" $name "namespace" .Release.Namespace "excluded_namespaces" $excluded "mutating_configuration" $global "validating_configuration" $global "certificate" (dict "secret" (printf "%s-certificates" $name))) -}}
 {{- $_ := set $own "telemetry" (dict "http" "0.0.0.0:9467") -}}
+{{- $_ := set $own "kubernetes" dict -}}
 {{- $vault := include "secret-broker.vault" . | fromYaml -}}
 {{- $_ := set $vault "auth" (dict "method" "kubernetes" "mount" .Values.vault.authMount) -}}
 {{- $sidecar := dict "image" (include "secret-broker.image" .) "image_pull_policy" .Values.image.pullPolicy "audience" .Values.vault.audience "vault" $vault -}}
