@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("identity", &["domain"]),
     ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
+    ("kube", &["broker", "config", "domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
@@ -45,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "feed",
             "files",
             "identity",
+            "kube",
             "lockdown",
             "random",
             "report",
@@ -60,7 +62,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 16] = [
+const FOREIGN: [(&str, &[&str]); 18] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     (
@@ -68,6 +70,9 @@ const FOREIGN: [(&str, &[&str]); 16] = [
         &["store/vault", "app/dev_vault.rs", "config/check/vault.rs", "rotation/http.rs"],
     ),
     ("age::", &["sealing"]),
+    // The room of this name, too.
+    ("kube::", &["kube", "app/operator/cluster.rs"]),
+    ("k8s_openapi::", &["kube"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),

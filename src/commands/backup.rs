@@ -14,11 +14,8 @@ pub(super) async fn backup(
     console: &mut Console<'_>,
 ) -> Result<u8, Failure> {
     let named = desk.secrets(&args.names)?;
-    let secrets: Vec<_> = if args.names.is_empty() {
-        desk.backups.names().cloned().collect()
-    } else {
-        named
-    };
+    let secrets: Vec<_> =
+        if args.names.is_empty() { desk.backups.names().cloned().collect() } else { named };
     let care = if args.mend { Care::Mend } else { Care::Look };
     let (mut rows, mut all_well) = (Vec::new(), true);
     for secret in secrets {

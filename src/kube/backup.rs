@@ -74,7 +74,9 @@ impl Copies for SecretCopy {
         let found = self.cluster.get::<Secret>(namespace, &self.at.name).await?;
         let read = found.filter(|s| s.metadata.resource_version.as_ref() == Some(&over.stamp));
         let Some(mut secret) = read else {
-            return Err(Fault::new(Reason::Conflict, "somebody else wrote it meanwhile").at(&self.place));
+            return Err(
+                Fault::new(Reason::Conflict, "somebody else wrote it meanwhile").at(&self.place)
+            );
         };
         secret.metadata.annotations.get_or_insert_default().extend([annotation]);
         secret.data = Some(data(value));

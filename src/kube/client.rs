@@ -13,7 +13,9 @@ use hyper::{
     body::{Body as _, Bytes},
     header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
 };
-use k8s_openapi::{Metadata, NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    Metadata, NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Client, Config, client::Body};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
@@ -167,11 +169,13 @@ impl Cluster {
             if head.status.is_success() {
                 return Ok(body);
             }
-            let wait = head.headers.get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
+            let wait =
+                head.headers.get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
             let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
             Err(refused(head.status, &refusal.reason, wait.map(Duration::from_secs)))
         });
-        let late = || Fault::new(Reason::Timeout, "Kubernetes did not answer within kubernetes.timeout");
+        let late =
+            || Fault::new(Reason::Timeout, "Kubernetes did not answer within kubernetes.timeout");
         let answer = answered.await.unwrap_or_else(|_| Err(late()));
         answer.map_err(|fault| match fault.reason {
             reason if reason.is_store_wide() => fault,
@@ -236,7 +240,8 @@ fn refused(status: StatusCode, said: &str, wait: Option<Duration>) -> Fault {
         502..=504 => (Reason::Unavailable, "the API server does not serve"),
         _ => (Reason::Failed, "Kubernetes failed at this call"),
     };
-    let is_word = !said.is_empty() && said.len() < 64 && said.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_word =
+        !said.is_empty() && said.len() < 64 && said.bytes().all(|b| b.is_ascii_alphabetic());
     let fault = if is_word {
         Fault::new(reason, format!("{detail} ({said})"))
     } else {

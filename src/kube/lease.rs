@@ -72,7 +72,11 @@ impl LeaseLock {
             acquire_time: held.acquire_time.filter(|_| is_ours).or(Some(now.clone())),
             holder_identity: Some(self.holder.clone()),
             lease_duration_seconds: Some(whole_seconds(tenure)),
-            lease_transitions: Some(if is_ours { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if is_ours {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             renew_time: Some(now),
             ..held
         }
@@ -85,7 +89,8 @@ impl LeaseLock {
             labels: Some(labels.into()),
             ..ObjectMeta::default()
         };
-        let spec = LeaseSpec { lease_transitions: Some(0), ..self.taken(LeaseSpec::default(), tenure) };
+        let spec =
+            LeaseSpec { lease_transitions: Some(0), ..self.taken(LeaseSpec::default(), tenure) };
         let lease = Lease { metadata, spec: Some(spec) };
         won(self.cluster.create(self.cluster.namespace(), &lease).await)
     }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::json;
 
 use super::{
@@ -101,7 +99,8 @@ impl StatusWriter {
 
     async fn tell_ended(&self, status: &Status, now: Timestamp) {
         let Some(events) = &self.events else { return };
-        let is_recent = |at: Option<Timestamp>| at.is_some_and(|at| now.duration_since(at) < RECENT);
+        let is_recent =
+            |at: Option<Timestamp>| at.is_some_and(|at| now.duration_since(at) < RECENT);
         for rotation in status.book.past.iter().take_while(|past| is_recent(past.ended_at)) {
             if self.told().contains(&rotation.id) {
                 continue;
@@ -109,7 +108,9 @@ impl StatusWriter {
             let Some(happened) = Happened::ended(rotation) else { continue };
             match events.tell(&happened).await {
                 Ok(()) => drop(self.told().insert(rotation.id.clone())),
-                Err(fault) => tracing::warn!(rotation = %rotation.id, %fault, "no event was written"),
+                Err(fault) => {
+                    tracing::warn!(rotation = %rotation.id, %fault, "no event was written");
+                }
             }
         }
         let mut told = self.told();

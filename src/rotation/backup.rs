@@ -44,12 +44,8 @@ pub trait Copies: Send + Sync {
     ///
     /// # Errors
     /// [`Reason::Conflict`] when it holds something else by now.
-    async fn write(
-        &self,
-        version: u64,
-        value: &Fields,
-        over: Option<&Copied>,
-    ) -> Result<(), Fault>;
+    async fn write(&self, version: u64, value: &Fields, over: Option<&Copied>)
+    -> Result<(), Fault>;
 }
 
 /// How a copy compares with what is in force.
@@ -136,17 +132,17 @@ impl Backups {
             return Ok(Comparison::Nothing);
         }
         let value = managed.versions.read(version).await?;
-        let copied = copies.read().await?;
-        let found = compare(version, &value, copied.as_ref());
-        let is_to_write = match (&found, care) {
+        let held = copies.read().await?;
+        let found = compare(version, &value, held.as_ref());
+        let is_to_write = matches!(
+            (&found, care),
             (Comparison::Missing | Comparison::Behind(_), Care::Follow | Care::Mend)
-            | (Comparison::Drifted(_), Care::Mend) => true,
-            _ => false,
-        };
+                | (Comparison::Drifted(_), Care::Mend)
+        );
         if !is_to_write {
             return Ok(found);
         }
-        copies.write(version, &value, copied.as_ref()).await?;
+        copies.write(version, &value, held.as_ref()).await?;
         Ok(Comparison::Written(version))
     }
 
@@ -224,7 +220,8 @@ fn compare(version: u64, value: &Fields, copied: Option<&Copied>) -> Comparison 
         Some(_) if copied.fields == *value => Comparison::Same(version),
         Some(_) => {
             let names = |these: &Fields, others: &Fields| {
-                let differ = these.iter().filter(|(name, value)| others.field(name) != Some(*value));
+                let differ =
+                    these.iter().filter(|(name, value)| others.field(name) != Some(*value));
                 differ.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>()
             };
             let mut fields = names(value, &copied.fields);

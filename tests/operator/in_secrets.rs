@@ -1,9 +1,7 @@
 //! Secrets that lie in Secrets of Kubernetes, and copies of those that lie in Vault.
 
 use secret_broker::{
-    domain::labels::Labels,
-    kube::secrets::SecretVersions,
-    rotation::ports::Versions,
+    domain::labels::Labels, kube::secrets::SecretVersions, rotation::ports::Versions,
 };
 use serde_json::{Value, json};
 
@@ -43,7 +41,8 @@ async fn start(sections: &str) -> (Rig, InCluster, Proxy) {
 #[tokio::test]
 async fn secrets_of_kubernetes_keep_what_places_of_versions_promise() {
     let cluster = InCluster::start().await;
-    versions_contract::hold(&SecretVersions::new(cluster.cluster(), cluster.place("promised"))).await;
+    versions_contract::hold(&SecretVersions::new(cluster.cluster(), cluster.place("promised")))
+        .await;
     // Pods that mount the head see what is in force.
     let head = cluster.secret("promised").await;
     assert!(text(&head, "password").contains("hunter2"));

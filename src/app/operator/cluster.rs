@@ -72,7 +72,8 @@ impl InCluster {
     }
 
     pub(super) fn backups(&self, places: BTreeMap<SecretName, SecretPlace>) -> Backups {
-        let copy = |place| Arc::new(SecretCopy::new(self.cluster.clone(), place)) as Arc<dyn Copies>;
+        let copy =
+            |place| Arc::new(SecretCopy::new(self.cluster.clone(), place)) as Arc<dyn Copies>;
         Backups::new(places.into_iter().map(|(name, place)| (name, copy(place))).collect())
     }
 
@@ -137,9 +138,8 @@ impl InCluster {
 /// Says loudly what a configuration leaves open about values in etcd.
 pub(super) fn warn_of_plain_text(config: &OperatorConfig) {
     let Some(kubernetes) = &config.kubernetes else { return };
-    let lies_there = |secret: &config::operator::Rotated| {
-        secret.kubernetes.is_some() || secret.backup.is_some()
-    };
+    let lies_there =
+        |secret: &config::operator::Rotated| secret.kubernetes.is_some() || secret.backup.is_some();
     let secrets = config.secrets.values().filter(|secret| lies_there(secret)).count();
     if secrets > 0 && !kubernetes.encrypted_at_rest {
         tracing::warn!(

@@ -83,7 +83,12 @@ impl Composed {
             }
             cluster => cluster.map_err(StartError::Operator)?.map(Arc::new),
         };
-        let composer = Composer { cluster: cluster.clone(), vault: Arc::clone(vault), versions: key, http: http.clone() };
+        let composer = Composer {
+            cluster: cluster.clone(),
+            vault: Arc::clone(vault),
+            versions: key,
+            http: http.clone(),
+        };
         let checks: Vec<_> = config.checks.into_iter().map(|c| composer.check(c)).collect();
         let (mut catalogue, mut copies) = (Catalogue::new(), BTreeMap::new());
         for (name, mut rotated) in config.secrets {

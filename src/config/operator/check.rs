@@ -127,7 +127,8 @@ fn secrets(
         let rotated = one(check, &key, (defaults, has_cluster), tiers, secret);
         let (Some(rotated), Ok(name)) = (rotated, name) else { continue };
         let place = rotated.place.as_ref().map(|place| format!("{}/{}", place.mount, place.path));
-        let of_cluster = |place: &SecretPlace| format!("kubernetes {}/{}", place.namespace, place.name);
+        let of_cluster =
+            |place: &SecretPlace| format!("kubernetes {}/{}", place.namespace, place.name);
         for (part, place) in [
             ("path", place),
             ("kubernetes", rotated.kubernetes.as_ref().map(of_cluster)),
