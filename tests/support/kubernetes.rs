@@ -226,6 +226,7 @@ impl Server {
                 ("cert-dir", &at("certificates")),
                 ("token-auth-file", &at("tokens.csv")),
                 ("authorization-mode", "RBAC"),
+                ("allow-privileged", "true"),
                 ("service-account-issuer", ISSUER),
                 ("service-account-key-file", &at("accounts.pub")),
                 ("service-account-signing-key-file", &at("accounts.key")),

@@ -202,7 +202,8 @@ async fn a_service_account_of_kubernetes_by_a_token_for_vault_alone() {
     let directory = tempfile::tempdir().unwrap();
     let auth = async |account: &str, audience: Option<&str>| {
         let token = kubernetes.token(&namespace, account, audience).await;
-        let path = file(directory.path(), &format!("{account}-{audience:?}"), &token);
+        let path =
+            file(directory.path(), &format!("{account}-{}", audience.unwrap_or("default")), &token);
         format!("method = \"kubernetes\"\nrole = \"shop-api\"\ntoken_file = \"{path}\"")
     };
     logs_in(&vault, &auth("api", Some("vault")).await, &[]).await;
