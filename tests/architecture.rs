@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
     ("bootstrap", &["config", "domain", "rotation"]),
+    ("kube", &["broker", "config", "domain", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
@@ -47,6 +48,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "feed",
             "files",
             "identity",
+            "kube",
             "lockdown",
             "random",
             "report",
@@ -62,7 +64,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 16] = [
+const FOREIGN: [(&str, &[&str]); 18] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     (
@@ -70,6 +72,9 @@ const FOREIGN: [(&str, &[&str]); 16] = [
         &["store/vault", "app/dev_vault.rs", "config/check/vault.rs", "rotation/http.rs"],
     ),
     ("age::", &["sealing"]),
+    // The room of this name, too.
+    ("kube::", &["kube", "app/operator/cluster.rs"]),
+    ("k8s_openapi::", &["kube"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),

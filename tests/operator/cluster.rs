@@ -28,6 +28,7 @@ impl InCluster {
             { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
               "verbs": ["get", "create", "update"] },
             { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
+            { "apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"] },
             { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"] },
             { "apiGroups": [""], "resources": ["secrets"],
               "verbs": ["get", "create", "update", "delete"] },
@@ -70,6 +71,11 @@ impl InCluster {
             lease: None,
         })
         .unwrap()
+    }
+
+    /// The operator's token.
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(&self.token_file).unwrap()
     }
 
     /// The place of a Secret of this name.
@@ -118,6 +124,12 @@ impl Rig {
     pub(crate) fn configure_in(&self, cluster: &InCluster, vault: &str, more: &str) {
         self.configure(vault, &format!("{more}\n{}", cluster.sections()));
     }
+}
+
+/// A text as Secrets hold it.
+pub(crate) fn encoded(text: &str) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    BASE64_STANDARD.encode(text)
 }
 
 /// The text of a field of a Secret.

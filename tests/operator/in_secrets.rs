@@ -6,7 +6,7 @@ use secret_broker::{
 use serde_json::{Value, json};
 
 use super::{
-    cluster::{InCluster, text},
+    cluster::{InCluster, encoded, text},
     rig::Rig,
     support::{
         proxy::{Hold, Proxy},
@@ -18,7 +18,7 @@ use super::{
 const IN_CLUSTER: &str = "\n[secrets.IN_CLUSTER]\ncategory = \"application\"\ntier = \"never\"\n\
     rotate.api_key = { prefix = \"sbk_\" }\nkubernetes = { namespace = \"@NAMESPACE@\", name = \"api-key\" }\n";
 const COPIED: &str = "\n[secrets.COPIED]\ncategory = \"application\"\ntier = \"never\"\npath = \"shop/copied\"\n\
-    rotate.api_key = { prefix = \"sbk_\" }\nbackup = { namespace = \"@NAMESPACE@\", name = \"copied\" }\n";
+    rotate.api_key = { prefix = \"sbk_\" }\nbackup = { namespace = \"@NAMESPACE@\", name = \"copied\" }\n[telemetry]\nlog_filter = \"trace\"\n";
 const OLD: &str = "sbk_0pQ7xV2mK9sT4wZ8nB3cF6hJ1lR5dG0yE7uA2iO4kPm";
 
 /// A Secret that a team made by hand.
@@ -164,8 +164,10 @@ async fn a_copy_follows_what_is_in_force_and_is_watched_for_drift() {
     assert_eq!(newest, rig.current("shop/copied").await["value"].as_str().unwrap());
     let log = std::fs::read_to_string(rig.directory.path().join("operator.log")).unwrap();
     assert!(log.contains("lie in etcd as plain text"), "it warns at start");
-    for value in [OLD, &new, &newest, "tampered"] {
+    let token = cluster.token();
+    for value in [OLD, &new, &newest, "tampered", token.trim()] {
         assert!(!log.contains(value), "the log holds a value");
+        assert!(!log.contains(&encoded(value)), "the log holds an encoded value");
     }
     operator.kill().await.unwrap();
 }

@@ -11,8 +11,15 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use secret_broker::{
-    broker::ports::Clock, domain::time::Moment, kube::lease::LeaseLock, rotation::ports::Leadership,
+    broker::ports::Clock,
+    domain::time::Moment,
+    kube::{
+        events::{About, Events, Happened},
+        lease::LeaseLock,
+    },
+    rotation::ports::Leadership,
 };
+use serde_json::json;
 use tokio::process::Child;
 
 use super::{
@@ -100,6 +107,40 @@ async fn of_many_that_ask_at_once_one_leads() {
         assert_eq!(leaders, 1, "round {round}");
         futures_util::future::join_all(locks.iter().map(Leadership::release)).await;
     }
+}
+
+#[tokio::test]
+async fn an_event_is_about_the_operators_deployment_and_told_once() {
+    let cluster = InCluster::start().await;
+    let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", cluster.namespace);
+    let labels = json!({ "app": "operator" });
+    let container = json!({ "name": "operator", "image": "operator" });
+    let deployment = json!({
+        "metadata": { "name": "secret-operator" },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [container] } },
+        },
+    });
+    let made = cluster.kubernetes.create(&deployments, deployment).await;
+    let about = About::Deployment("secret-operator".to_owned());
+    let clock = Clocks::wrong_by(SignedDuration::ZERO);
+    let events = Events::new(cluster.cluster(), about, "operator-0".to_owned(), clock);
+    let happened = Happened {
+        is_warning: true,
+        reason: "RotationParked".to_owned(),
+        secret: "JWT_SECRET".parse().unwrap(),
+        version: Some(3),
+        note: "it can't go on".to_owned(),
+    };
+    for _ in 0..2 {
+        events.tell(&happened).await.unwrap();
+    }
+    let told = cluster.events("RotationParked", "JWT_SECRET").await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["regarding"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(told[0]["type"], "Warning");
+    assert_eq!(told[0]["note"], "JWT_SECRET: it can't go on");
 }
 
 /// Whether it led so far, by its log.

@@ -19,7 +19,7 @@ use crate::{
     audit::AuditLog,
     config::{
         self,
-        operator::{BreakGlassTerms, OperatorConfig},
+        operator::{BreakGlassTerms, KvPlace, OperatorConfig},
     },
     domain::policy::Policy,
     rotation::{
