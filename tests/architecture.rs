@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -19,6 +19,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("identity", &["domain"]),
     ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
+    ("inject", &["broker", "config", "domain", "tls"]),
+    ("kube", &["broker", "config", "domain", "inject", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
@@ -30,7 +32,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("server", &["audit", "broker", "config", "contract", "domain", "identity", "rotation", "tls"]),
     ("feed", &["broker", "config", "contract", "domain", "files"]),
     ("cli", &["config", "domain", "files"]),
-    ("commands", &["cli", "config", "domain", "report", "rotation"]),
+    ("commands", &["cli", "config", "domain", "inject", "report", "rotation"]),
     (
         "app",
         &[
@@ -45,6 +47,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "feed",
             "files",
             "identity",
+            "inject",
+            "kube",
             "lockdown",
             "random",
             "report",
@@ -60,7 +64,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 16] = [
+const FOREIGN: [(&str, &[&str]); 19] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     (
@@ -68,6 +72,10 @@ const FOREIGN: [(&str, &[&str]); 16] = [
         &["store/vault", "app/dev_vault.rs", "config/check/vault.rs", "rotation/http.rs"],
     ),
     ("age::", &["sealing"]),
+    // The room of this name, too.
+    ("kube::", &["kube", "app/operator/cluster.rs", "app/operator/inject.rs"]),
+    ("k8s_openapi::", &["kube"]),
+    ("serde_saphyr::", &["inject/migrate", "commands/migrate.rs"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),

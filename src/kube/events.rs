@@ -3,6 +3,7 @@
 //! An event's name is made of what it tells, so that telling the same again tells it once.
 
 use std::{
+    fmt::Write,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -151,10 +152,10 @@ impl Happened {
             _ => Some(base.current).filter(|version| *version > 0),
         };
         if let Some(version) = version {
-            note += &format!("; version {version} is in force");
+            let _ = write!(note, "; version {version} is in force");
         }
         if let Some(trouble) = trouble {
-            note += &format!("; {trouble}");
+            let _ = write!(note, "; {trouble}");
         }
         Some(Self { is_warning, reason: reason.to_owned(), secret: secret.clone(), version, note })
     }

@@ -48,6 +48,13 @@ impl SecretVersions {
         self.cluster.get(&self.at.namespace, &self.name(version)).await
     }
 
+    async fn existing(&self, version: u64) -> Result<Secret, Fault> {
+        self.stored(version).await?.ok_or_else(|| {
+            let detail = format!("version {version} of {} does not exist", self.place);
+            Fault::new(Reason::NotFound, detail)
+        })
+    }
+
     async fn head(&self) -> Result<Head, Fault> {
         let found = self.cluster.get::<Secret>(&self.at.namespace, &self.at.name).await?;
         Ok(found.map_or_else(|| Head::of(&self.at.name), Head))
@@ -141,11 +148,7 @@ impl Versions for SecretVersions {
     }
 
     async fn read(&self, version: u64) -> Result<Arc<Fields>, Fault> {
-        let Some(secret) = self.stored(version).await? else {
-            let detail = format!("version {version} of {} does not exist", self.place);
-            return Err(Fault::new(Reason::NotFound, detail));
-        };
-        Ok(Arc::new(fields(secret)))
+        Ok(Arc::new(fields(self.existing(version).await?)))
     }
 
     async fn append(&self, fields: &Fields, after: u64) -> Result<u64, Fault> {
@@ -171,13 +174,7 @@ impl Versions for SecretVersions {
         let latest = self.latest().await?;
         let served = match labels.current {
             None => BTreeMap::new(),
-            Some(version) => match self.stored(version).await? {
-                Some(secret) => secret.data.unwrap_or_default(),
-                None => {
-                    let detail = format!("version {version} of {} does not exist", self.place);
-                    return Err(Fault::new(Reason::NotFound, detail));
-                }
-            },
+            Some(version) => self.existing(version).await?.data.unwrap_or_default(),
         };
         let pairs = serde_json::to_string(&labels.to_pairs())
             .map_err(|_| Fault::new(Reason::Invalid, "the labels can't be written"))?;

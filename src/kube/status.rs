@@ -109,7 +109,7 @@ impl StatusWriter {
             match events.tell(&happened).await {
                 Ok(()) => drop(self.told().insert(rotation.id.clone())),
                 Err(fault) => {
-                    tracing::warn!(rotation = %rotation.id, %fault, "no event was written")
+                    tracing::warn!(rotation = %rotation.id, %fault, "no event was written");
                 }
             }
         }

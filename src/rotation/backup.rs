@@ -132,17 +132,17 @@ impl Backups {
             return Ok(Comparison::Nothing);
         }
         let value = managed.versions.read(version).await?;
-        let copied = copies.read().await?;
-        let found = compare(version, &value, copied.as_ref());
-        let is_to_write = match (&found, care) {
+        let held = copies.read().await?;
+        let found = compare(version, &value, held.as_ref());
+        let is_to_write = matches!(
+            (&found, care),
             (Comparison::Missing | Comparison::Behind(_), Care::Follow | Care::Mend)
-            | (Comparison::Drifted(_), Care::Mend) => true,
-            _ => false,
-        };
+                | (Comparison::Drifted(_), Care::Mend)
+        );
         if !is_to_write {
             return Ok(found);
         }
-        copies.write(version, &value, copied.as_ref()).await?;
+        copies.write(version, &value, held.as_ref()).await?;
         Ok(Comparison::Written(version))
     }
 

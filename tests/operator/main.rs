@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod api_server;
 mod application;
 mod cluster;
 mod commands;

@@ -26,13 +26,15 @@ pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// May do everything.
 const ADMIN: &str = "the-administrators-token";
 /// Longer than a start takes on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The servers of this process.
 struct Server {
     port: u16,
     ca: String,
+    admin: &'static str,
     directory: PathBuf,
+    _processes: [Child; 2],
     /// Ends them when its input ends, which this process holds open for as long as it lives.
     _guard: Child,
 }
@@ -77,8 +79,8 @@ impl Kubernetes {
     }
 
     /// A token that may do everything.
-    pub fn admin_token(&self) -> &'static str {
-        ADMIN
+    pub fn admin_token(&self) -> &str {
+        self.server.admin
     }
 
     /// Calls as the administrator; a text that is not JSON is given as a string.
@@ -244,7 +246,8 @@ impl Server {
             .stderr(Stdio::null())
             .process_group(0);
         let guard = guard.spawn().expect("the guard");
-        Self { port, ca, directory, _guard: guard }
+        let processes = [etcd_process, api_process];
+        Self { port, ca, admin: ADMIN, directory, _processes: processes, _guard: guard }
     }
 
     /// The end of what the servers said.

@@ -170,3 +170,10 @@ async fn key_values_hold_the_contract() {
 async fn leased_users_hold_the_contract() {
     holds(&Leased::start().await).await;
 }
+
+#[cfg(feature = "operator")]
+#[tokio::test]
+async fn versions_in_vault_keep_what_places_of_versions_promise() {
+    let held = KeyValue::start().await;
+    crate::support::versions_contract::hold(&held.store.versions("secret", "promised")).await;
+}

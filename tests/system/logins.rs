@@ -13,14 +13,11 @@ use rcgen::{
 };
 use secret_broker_client::Reason;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
 
 use crate::support::{
     broker::Broker,
     free_port,
+    kubernetes::Kubernetes,
     proxy::Proxy,
     until,
     vault::{BROKER_POLICY, Vault},
@@ -182,59 +179,47 @@ async fn a_json_web_token() {
     logs_in(&vault, &auth, &[]).await;
 }
 
-/// Answers every review of a token as a cluster does that knows it.
-async fn token_reviews() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let review = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-        "status": { "authenticated": true, "user": {
-            "username": "system:serviceaccount:shop:api", "uid": "1-2-3",
-            "groups": ["system:serviceaccounts", "system:serviceaccounts:shop"],
-        }},
-    })
-    .to_string();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = socket.accept().await {
-            let answer = format!(
-                "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{review}",
-                review.len()
-            );
-            let mut request = [0; 16 * 1024];
-            let read = stream.read(&mut request).await.unwrap_or(0);
-            let head = String::from_utf8_lossy(&request[..read]).into_owned();
-            assert!(head.starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews"), "{head}");
-            let _ = stream.write_all(answer.as_bytes()).await;
-            let _ = stream.shutdown().await;
-        }
-    });
-    port
-}
-
 #[tokio::test]
-async fn a_service_account_of_kubernetes() {
-    let vault = vault().await;
-    let port = token_reviews().await;
-    let (token, _) = jwt(&json!({
-        "iss": "https://kubernetes.default.svc", "exp": in_an_hour(), "iat": in_an_hour() - 3600,
-        "sub": "system:serviceaccount:shop:api",
-        "kubernetes.io": { "namespace": "shop", "serviceaccount": { "name": "api", "uid": "1-2-3" } },
-    }));
+async fn a_service_account_of_kubernetes_by_a_token_for_vault_alone() {
+    let (vault, kubernetes) = tokio::join!(vault(), Kubernetes::start());
+    let namespace = kubernetes.namespace("shop", json!({})).await;
+    for account in ["api", "other", "reviewer"] {
+        kubernetes.service_account(&namespace, account).await;
+    }
+    kubernetes.bind(&namespace, "reviewer", "system:auth-delegator").await;
     vault.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
     let config = json!({
-        "kubernetes_host": format!("http://127.0.0.1:{port}"), "token_reviewer_jwt": token,
-        "disable_local_ca_jwt": true, "disable_iss_validation": true,
+        "kubernetes_host": kubernetes.address(), "kubernetes_ca_cert": kubernetes.ca(),
+        "token_reviewer_jwt": kubernetes.token(&namespace, "reviewer", None).await,
+        "disable_local_ca_jwt": true,
     });
     vault.write("auth/kubernetes/config", config).await;
     let role = json!({
-        "bound_service_account_names": ["api"], "bound_service_account_namespaces": ["shop"],
-        "token_policies": ["broker"],
+        "bound_service_account_names": ["api"], "bound_service_account_namespaces": [namespace],
+        "audience": "vault", "token_policies": ["broker"],
     });
     vault.write("auth/kubernetes/role/shop-api", role).await;
     let directory = tempfile::tempdir().unwrap();
-    let path = file(directory.path(), "token", &token);
-    let auth = format!("method = \"kubernetes\"\nrole = \"shop-api\"\ntoken_file = \"{path}\"");
-    logs_in(&vault, &auth, &[]).await;
+    let auth = async |account: &str, audience: Option<&str>| {
+        let token = kubernetes.token(&namespace, account, audience).await;
+        let path = file(directory.path(), &format!("{account}-{audience:?}"), &token);
+        format!("method = \"kubernetes\"\nrole = \"shop-api\"\ntoken_file = \"{path}\"")
+    };
+    logs_in(&vault, &auth("api", Some("vault")).await, &[]).await;
+    for (account, audience) in [("api", None), ("api", Some("other")), ("other", Some("vault"))] {
+        let text = sections(&vault.address(), &auth(account, audience).await);
+        let broker = Broker::start(&text, &[]).await;
+        let error = broker.client().get("KEY").await.expect_err("the login is refused");
+        let told = format!("{account} for {audience:?}: {error}");
+        assert_eq!(error.reason(), Some(Reason::SourceUnauthenticated), "{told}");
+    }
+    // A token of an account that is gone proves nothing any more, although it has not run out.
+    let late = auth("api", Some("vault")).await;
+    let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/api");
+    assert_eq!(kubernetes.request("DELETE", &account, None).await.0, 200);
+    let broker = Broker::start(&sections(&vault.address(), &late), &[]).await;
+    let error = broker.client().get("KEY").await.expect_err("the account is gone");
+    assert_eq!(error.reason(), Some(Reason::SourceUnauthenticated), "{error}");
 }
 
 #[tokio::test]

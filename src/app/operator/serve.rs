@@ -22,7 +22,7 @@ use crate::{
     audit::AuditLog,
     config::{
         self,
-        operator::{BreakGlassTerms, OperatorConfig},
+        operator::{BreakGlassTerms, KvPlace, OperatorConfig},
     },
     domain::policy::Policy,
     rotation::{
@@ -78,19 +78,7 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     panics::install_hook(Arc::clone(&composed.around.metrics));
     let vault = Arc::clone(&composed.vault.store);
     tasks.spawn(async move { vault.run().await });
-    let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
-    let lock: Arc<dyn Leadership> = match &composed.cluster {
-        Some(cluster) => cluster.leadership().unwrap_or_else(|| Arc::new(lock)),
-        None if has_cluster => return Err(StartError::NoCluster),
-        None => Arc::new(lock),
-    };
-    let told = Told::new(lock);
-    let leads = told.leads();
-    let lock: Arc<dyn Leadership> = Arc::new(told);
-    if let Some(cluster) = composed.cluster.clone() {
-        let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
-        tasks.spawn(async move { cluster.attend(&engine, &backups, leads).await });
-    }
+    let lock = lead(&composed, &journal, has_cluster, &mut tasks)?;
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let doors = match edge {
@@ -123,6 +111,27 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         tracing::error!(%error, "the last audit records are lost");
     }
     Ok(())
+}
+
+/// What decides which of several operators leads; what only the leader does is started.
+fn lead(
+    composed: &Composed,
+    journal: &KvPlace,
+    has_cluster: bool,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<dyn Leadership>, StartError> {
+    let by_vault = || {
+        let lock = composed.vault.store.lock(&journal.mount, &journal.path, composed.actor.clone());
+        Arc::new(lock) as Arc<dyn Leadership>
+    };
+    let Some(cluster) = composed.cluster.clone() else {
+        return if has_cluster { Err(StartError::NoCluster) } else { Ok(by_vault()) };
+    };
+    let told = Told::new(cluster.leadership().unwrap_or_else(by_vault));
+    let leads = told.leads();
+    let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
+    tasks.spawn(async move { cluster.attend(&engine, &backups, leads).await });
+    Ok(Arc::new(told))
 }
 
 /// Lets callers in.

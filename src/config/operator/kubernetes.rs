@@ -1,5 +1,7 @@
 //! The cluster: how its API server is reached, and which of its objects are the operator's.
 
+#![expect(clippy::option_option, reason = "a key that is absent is not one that is wrong")]
+
 use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
@@ -29,7 +31,7 @@ pub struct Raw {
     pub namespace: Option<String>,
     /// The time for one call.
     pub timeout: Span<{ secs(5) }, 100, { secs(8) }>,
-    /// The ConfigMap in which the leader writes where each secret stands; none is written when absent.
+    /// The `ConfigMap` in which the leader writes where each secret stands; none is written when absent.
     pub status: Option<String>,
     /// The Deployment of the operator, which its events are about; about the status when absent.
     pub deployment: Option<String>,
@@ -67,7 +69,7 @@ pub struct Kubernetes {
     pub namespace: Option<String>,
     /// The time for one call.
     pub timeout: Duration,
-    /// The ConfigMap of the status.
+    /// The `ConfigMap` of the status.
     pub status: Option<String>,
     /// The Deployment that events are about.
     pub deployment: Option<String>,
