@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
         let names = self.to.secrets.keys().cloned().collect::<Vec<_>>().join(",");
         self.put("secrets", names);
         if let (1, Some(mode)) = (modes.len(), modes.pop_first()) {
-            self.put("files-mode", mode)
+            self.put("files-mode", mode);
         } else {
             self.put("files-mode", PERMISSIONS);
             self.differs(
