@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Each room of the library, and the rooms that it may know.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("domain", &[]),
     ("contract", &[]),
     ("files", &[]),
@@ -20,7 +20,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("rotation", &["broker", "config", "domain", "random", "tls"]),
     ("report", &["domain", "rotation"]),
     ("bootstrap", &["config", "domain", "rotation"]),
-    ("kube", &["broker", "config", "domain", "rotation"]),
+    ("inject", &["broker", "config", "domain", "tls"]),
+    ("kube", &["broker", "config", "domain", "inject", "rotation"]),
     ("config", &["domain", "files"]),
     ("audit", &["broker", "config", "domain"]),
     ("sealing", &["config", "domain"]),
@@ -32,7 +33,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("server", &["audit", "broker", "config", "contract", "domain", "identity", "rotation", "tls"]),
     ("feed", &["broker", "config", "contract", "domain", "files"]),
     ("cli", &["config", "domain", "files"]),
-    ("commands", &["bootstrap", "cli", "config", "domain", "report", "rotation"]),
+    ("commands", &["bootstrap", "cli", "config", "domain", "inject", "report", "rotation"]),
     (
         "app",
         &[
@@ -48,6 +49,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "feed",
             "files",
             "identity",
+            "inject",
             "kube",
             "lockdown",
             "random",
@@ -64,7 +66,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
 ];
 
 /// Crates that only their adapters know.
-const FOREIGN: [(&str, &[&str]); 18] = [
+const FOREIGN: [(&str, &[&str]); 19] = [
     ("vaultrs::", &["store/vault"]),
     ("rustify::", &["store/vault"]),
     (
@@ -73,8 +75,9 @@ const FOREIGN: [(&str, &[&str]); 18] = [
     ),
     ("age::", &["sealing"]),
     // The room of this name, too.
-    ("kube::", &["kube", "app/operator/cluster.rs"]),
+    ("kube::", &["kube", "app/operator/cluster.rs", "app/operator/inject.rs"]),
     ("k8s_openapi::", &["kube"]),
+    ("serde_saphyr::", &["inject/migrate", "commands/migrate.rs"]),
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),

@@ -84,6 +84,22 @@ impl Fixed {
         }
     }
 
+    /// Renders templates for as long as the broker serves; start-up waits for the first round.
+    fn render(
+        &self,
+        templates: Vec<Template>,
+        address: Option<SocketAddr>,
+        readiness: &Readiness,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), StartError> {
+        if !templates.is_empty() {
+            let client = rendering::client(&self.server, self.tls.as_ref(), address)?;
+            let blocker = readiness.block_startup("a template was not rendered yet", "");
+            tasks.spawn(rendering::keep(client, templates, blocker));
+        }
+        Ok(())
+    }
+
     /// The sections in which `other` differs.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let sections = [
@@ -165,11 +181,7 @@ impl Running {
         tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
         tasks.spawn(tell_health(readiness.clone(), health));
         let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched).await;
-        if !templates.is_empty() {
-            let client = rendering::client(&fixed.server, fixed.tls.as_ref(), doors.address())?;
-            let blocker = readiness.block_startup("a template was not rendered yet", "");
-            tasks.spawn(rendering::keep(client, templates, blocker));
-        }
+        fixed.render(templates, doors.address(), &readiness, &mut tasks)?;
         drop(starting);
         let conditions = Conditions::of(&readiness, startup);
         tracing::info!(address = doors.address().map(tracing::field::display), "serving");

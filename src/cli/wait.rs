@@ -27,12 +27,10 @@ pub(super) async fn run(args: WaitArgs) -> Result<u8, Failure> {
             wait = (wait * 2).min(LOOK.1);
         }
     };
-    match timeout(longest, looks).await {
-        Ok(()) => Ok(OK),
-        Err(_) => {
-            let why = last.unwrap_or_else(|| "it gave no answer".to_owned());
-            let within = longest.as_secs_f64();
-            Err(Failure::new(DEADLINE, format!("not ready within {within} s: {why}")))
-        }
+    if timeout(longest, looks).await.is_ok() {
+        return Ok(OK);
     }
+    let why = last.unwrap_or_else(|| "it gave no answer".to_owned());
+    let within = longest.as_secs_f64();
+    Err(Failure::new(DEADLINE, format!("not ready within {within} s: {why}")))
 }

@@ -85,14 +85,15 @@ fn needs(migrated: &Migrated) -> String {
     }
     let mut text = String::new();
     for (name, secret) in &migrated.secrets {
-        let _ =
-            writeln!(text, "[secrets.{name:?}]\n{}", minimal::secret(secret).unwrap_or_default());
+        let keys = minimal::secret(secret).unwrap_or_default();
+        let _ = writeln!(text, "[secrets.\"{name}\"]\n{keys}");
     }
+    let names: Vec<_> = migrated.secrets.keys().map(|name| format!("\"{name}\"")).collect();
+    let names = names.join(", ");
     for (namespace, account) in &migrated.identities {
-        let names: Vec<_> = migrated.secrets.keys().collect();
         let _ = writeln!(
             text,
-            "[[grant]]\nnamespaces = [{namespace:?}]\nservice_accounts = [{account:?}]\nsecrets = {names:?}"
+            "[[grant]]\nnamespaces = [\"{namespace}\"]\nservice_accounts = [\"{account}\"]\nsecrets = [{names}]"
         );
     }
     let _ = writeln!(out, "# The webhook's configuration needs (check mounts and engines):");

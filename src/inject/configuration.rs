@@ -12,6 +12,7 @@ use crate::config::{
     Config,
     inject::{LogLevel, Mode, TlsSource},
     minimal, raw,
+    units::Address,
 };
 
 /// Whose pod it is.
@@ -118,14 +119,10 @@ fn file(
 fn server(settings: &Settings, listens: bool) -> raw::Server {
     let port = u16::try_from(settings.sidecar.port.small()).unwrap_or_default();
     raw::Server {
-        listen: listens.then(|| address([127, 0, 0, 1].into(), port)).flatten(),
+        listen: listens.then(|| Address(([127, 0, 0, 1], port).into())),
         socket: Some(SOCKET.into()),
         ..raw::Server::default()
     }
-}
-
-fn address(ip: std::net::IpAddr, port: u16) -> Option<crate::config::units::Address> {
-    Some(crate::config::units::Address((ip, port).into()))
 }
 
 fn tls(settings: &Settings, client_id: String) -> raw::Tls {
@@ -200,7 +197,7 @@ fn telemetry(settings: &Settings) -> raw::Telemetry {
     };
     raw::Telemetry {
         log_filter: filter.to_owned(),
-        http: address(sidecar.probe_address, port).filter(|_| sidecar.mode != Mode::Init),
+        http: (sidecar.mode != Mode::Init).then(|| Address((sidecar.probe_address, port).into())),
         ..raw::Telemetry::default()
     }
 }

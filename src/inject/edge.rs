@@ -143,7 +143,7 @@ impl Edge {
 
     async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Response<String>> {
         let body = Limited::new(request.into_body(), self.limits.request_bytes);
-        body.collect().await.map(|body| body.to_bytes()).map_err(|error| {
+        body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 plain(
                     StatusCode::PAYLOAD_TOO_LARGE,

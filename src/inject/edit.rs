@@ -131,8 +131,8 @@ impl Edit {
         let was = self.at(path).is_some();
         match self.doc.pointer_mut(above) {
             Some(Value::Object(object)) => drop(object.insert(unescaped(last), value.clone())),
-            Some(Value::Array(list)) => {
-                let slot = last.parse().ok().and_then(|index: usize| list.get_mut(index));
+            Some(Value::Array(elements)) => {
+                let slot = last.parse().ok().and_then(|index: usize| elements.get_mut(index));
                 let Some(slot) = slot else { return };
                 *slot = value.clone();
             }

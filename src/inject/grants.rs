@@ -43,7 +43,7 @@ pub(super) fn check(
         return Ok(());
     }
     let may = config.secrets.keys().filter(|name| granted(name).is_some());
-    let accepted = accepted(may.map(String::as_str).collect());
+    let accepted = accepted(&may.map(String::as_str).collect::<Vec<_>>());
     let mistakes = refused.into_iter().map(|name| {
         let is_known = config.secrets.contains_key(name);
         tracing::info!(secret = name, namespace, service_account, is_known, "a pod asks for what is not granted");
@@ -56,7 +56,7 @@ pub(super) fn check(
     Err(mistakes.collect())
 }
 
-fn accepted(may: Vec<&str>) -> String {
+fn accepted(may: &[&str]) -> String {
     match may.len() {
         0 => "nothing is granted to it: the platform team adds a [[grant]] to the webhook's configuration".to_owned(),
         n if n > MAX_NAMED => {

@@ -216,7 +216,7 @@ impl Plan<'_> {
 
     /// Gives each of the pod's containers what it should have; whether one was wrapped.
     fn applications(&mut self) -> bool {
-        let wrapped = self.to_wrap();
+        let wrapped = self.wrapped();
         let lists: &[&str] =
             if self.settings.sidecar.mode == Mode::Plain { &[APPS] } else { &[INIT, APPS] };
         for list in lists {
@@ -269,7 +269,7 @@ impl Plan<'_> {
     }
 
     /// The containers whose command is wrapped.
-    fn to_wrap(&mut self) -> BTreeSet<String> {
+    fn wrapped(&mut self) -> BTreeSet<String> {
         if self.settings.env.is_empty() {
             return BTreeSet::new();
         }

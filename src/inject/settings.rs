@@ -57,9 +57,9 @@ pub struct Settings {
     pub on_rotation: String,
     /// The containers that reach the broker; all when absent.
     pub containers: Option<BTreeSet<String>>,
-    /// The ConfigMap that holds the whole configuration, in place of `secrets`.
+    /// The `ConfigMap` that holds the whole configuration, in place of `secrets`.
     pub config_map: Option<String>,
-    /// The ConfigMap and key of Vault's authorities.
+    /// The `ConfigMap` and key of Vault's authorities.
     pub ca: Option<(String, String)>,
     /// The Secret of the certificates.
     pub tls_secret: Option<String>,
@@ -303,14 +303,13 @@ fn field(
     item: &str,
     known: Option<&BTreeMap<String, String>>,
 ) -> Option<(String, Result<FieldOf, String>)> {
-    match known {
-        Some(known) => lists::binding(item, known.keys().map(String::as_str)),
-        None => {
-            let (name, from) = item.split_once('=')?;
-            let (secret, field) = from.rsplit_once('.').unwrap_or((from, SINGLE_FIELD));
-            let field = FieldOf { secret: secret.to_owned(), field: field.to_owned() };
-            Some((name.to_owned(), Ok(field)))
-        }
+    if let Some(known) = known {
+        lists::binding(item, known.keys().map(String::as_str))
+    } else {
+        let (name, from) = item.split_once('=')?;
+        let (secret, field) = from.rsplit_once('.').unwrap_or((from, SINGLE_FIELD));
+        let field = FieldOf { secret: secret.to_owned(), field: field.to_owned() };
+        Some((name.to_owned(), Ok(field)))
     }
 }
 
@@ -387,13 +386,13 @@ fn env(r: &mut Reader<'_>, known: Option<&BTreeMap<String, String>>) -> Vec<(Str
 fn files_mode(r: &mut Reader<'_>) -> u32 {
     let Some(text) = r.text("files-mode") else { return 0o440 };
     let octal = text.bytes().all(|b| matches!(b, b'0'..=b'7')) && matches!(text.len(), 3..=4);
-    match u32::from_str_radix(&text, 8).ok().filter(|mode| octal && (0o400..=0o777).contains(mode))
+    if let Some(mode) =
+        u32::from_str_radix(&text, 8).ok().filter(|mode| octal && (0o400..=0o777).contains(mode))
     {
-        Some(mode) => mode,
-        None => {
-            r.refuse("files-mode", quoted(&text));
-            0
-        }
+        mode
+    } else {
+        r.refuse("files-mode", quoted(&text));
+        0
     }
 }
 

@@ -159,9 +159,9 @@ async fn a_pod_that_asks_too_much_is_refused_and_told_why() {
     );
     // A pod that exists: what is live follows, what is settled stays.
     let path = format!("/api/v1/namespaces/{shop}/pods/first");
-    let patch = |name: &str, text: &str| json!({ "metadata": { "annotations": { format!("secretbroker.dev/{name}"): text } } });
+    let change = |name: &str, text: &str| json!({ "metadata": { "annotations": { format!("secretbroker.dev/{name}"): text } } });
     let (status, changed) =
-        rig.kubernetes.request("PATCH", &path, Some(patch("log-level", "debug"))).await;
+        rig.kubernetes.request("PATCH", &path, Some(change("log-level", "debug"))).await;
     assert_eq!(status, 200, "{changed}");
     let config =
         changed["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap_or_default();
@@ -169,7 +169,7 @@ async fn a_pod_that_asks_too_much_is_refused_and_told_why() {
     for (name, text) in
         [("secrets", "PAYMENTS"), ("config", "[secrets.PAYMENTS]"), ("image", "x"), ("status", "x")]
     {
-        let (status, told) = rig.kubernetes.request("PATCH", &path, Some(patch(name, text))).await;
+        let (status, told) = rig.kubernetes.request("PATCH", &path, Some(change(name, text))).await;
         let kept = told["metadata"]["annotations"]["secretbroker.dev/config"].as_str();
         assert!(matches!(status, 400 | 403) || kept == Some(config), "{name}: {status} {told}");
     }

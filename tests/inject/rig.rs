@@ -92,10 +92,9 @@ impl Webhook {
     }
 
     pub(crate) async fn ready(&self) {
-        let mut process = self.process.borrow_mut();
-        let process = process.as_mut().expect("it runs");
         until("the webhook is ready", async || {
-            let ended = process.0.try_wait().expect("a status");
+            let ended = self.process.borrow_mut().as_mut().expect("it runs").0.try_wait();
+            let ended = ended.expect("a status");
             assert!(ended.is_none(), "it ended with {ended:?}: {}", self.log());
             (self.page("/readyz").await?.0 == 200).then_some(())
         })

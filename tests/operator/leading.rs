@@ -178,7 +178,7 @@ async fn a_leader_that_is_killed_in_mid_rotation_leaves_it_to_the_other_to_finis
     // Whoever leads is held in the middle, and killed there.
     proxy.hold(8, Hold::After);
     let mut operators: Vec<(&str, Child)> =
-        ["first.log", "second.log"].map(|log| (log, rig.operate(log))).into();
+        ["first.log", "second.log"].map(|log| (log, rig.operate_as_commands(log))).into();
     proxy.held().await;
     let leading: Vec<_> = operators.iter().map(|(log, _)| led(&rig, log)).collect();
     assert_eq!(leading.iter().filter(|led| **led).count(), 1, "{leading:?}");

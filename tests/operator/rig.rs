@@ -138,8 +138,17 @@ impl Rig {
 
     /// Starts the operator itself, with its log in this file.
     pub(crate) fn operate(&self, log: &str) -> Child {
+        self.operate_by(SERVICE, log)
+    }
+
+    /// Starts it so that it reaches Vault where commands do.
+    pub(crate) fn operate_as_commands(&self, log: &str) -> Child {
+        self.operate_by(COMMANDS, log)
+    }
+
+    fn operate_by(&self, file: &str, log: &str) -> Child {
         let log = std::fs::File::create(self.directory.path().join(log)).unwrap();
-        let mut command = self.configured(&["run"], SERVICE);
+        let mut command = self.configured(&["run"], file);
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 

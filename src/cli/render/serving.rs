@@ -45,22 +45,22 @@ pub(crate) async fn once(
     }
 }
 
-/// Renders for as long as it is polled: at each rotation, and when a template's own file changes. `rendered` is dropped
+/// Renders for as long as it is polled: at each rotation, and when a template's own file changes. `startup` is dropped
 /// once every template was written for the first time.
 pub(crate) async fn keep<G>(
     client: Client,
     templates: Vec<Template>,
-    rendered: G,
+    startup: G,
     mut tell: impl FnMut(&str) + Send,
 ) {
     let inputs = FileWatch::new(templates.iter().map(|template| template.input.clone()));
     let mut renderer = Renderer::new(client, templates);
-    let mut rendered = Some(rendered);
+    let mut startup = Some(startup);
     let mut wait = RETRY.0;
     loop {
         let ended = renderer.round().await;
         if ended.is_ok() {
-            drop(rendered.take());
+            drop(startup.take());
             wait = RETRY.0;
         }
         let ended = match ended {

@@ -1,5 +1,7 @@
 //! [`raw::File`] → [`InjectConfig`]: what one key's type can't say, and what keys say about each other.
 
+#![expect(clippy::option_option, reason = "a section that is absent is not one that is wrong")]
+
 use std::collections::BTreeMap;
 
 use super::{Grant, InjectConfig, Kept, Limits, Webhook, raw};

@@ -40,9 +40,9 @@ pub struct Webhook {
     pub names: Vec<String>,
     /// Namespaces whose pods are never mutated, its own among them.
     pub excluded: Vec<String>,
-    /// The MutatingWebhookConfiguration to keep current.
+    /// The `MutatingWebhookConfiguration` to keep current.
     pub mutating: Option<String>,
-    /// The ValidatingWebhookConfiguration to keep current.
+    /// The `ValidatingWebhookConfiguration` to keep current.
     pub validating: Option<String>,
     /// Where its certificate is kept.
     pub kept: Kept,

@@ -42,9 +42,9 @@ pub struct Webhook {
     pub names: Vec<String>,
     /// Namespaces whose pods are never mutated, besides its own.
     pub excluded_namespaces: Vec<String>,
-    /// The MutatingWebhookConfiguration whose `caBundle` it keeps current.
+    /// The `MutatingWebhookConfiguration` whose `caBundle` it keeps current.
     pub mutating_configuration: Option<String>,
-    /// The ValidatingWebhookConfiguration whose `caBundle` it keeps current.
+    /// The `ValidatingWebhookConfiguration` whose `caBundle` it keeps current.
     pub validating_configuration: Option<String>,
     /// Its certificate, which it makes itself.
     pub certificate: Certificate,
@@ -141,7 +141,7 @@ pub struct Sidecar {
     pub audience: String,
     /// The life of the service account's token; the kubelet renews it.
     pub token_ttl: Span<{ mins(10) }, { mins(10) }, { hours(24) }>,
-    /// The ConfigMap of the pod's namespace that holds Vault's authorities, as `NAME` or `NAME/KEY`; the key is `ca.crt`
+    /// The `ConfigMap` of the pod's namespace that holds Vault's authorities, as `NAME` or `NAME/KEY`; the key is `ca.crt`
     /// unless told.
     pub ca_config_map: Option<String>,
     /// Where the certificates of the broker and the application come from.
@@ -279,6 +279,6 @@ pub struct Grant {
     pub secrets: Vec<String>,
     /// Patterns of categories.
     pub categories: Vec<String>,
-    /// Whether pods may bring a whole configuration of their own in a ConfigMap, which only Vault bounds then.
+    /// Whether pods may bring a whole configuration of their own in a `ConfigMap`, which only Vault bounds then.
     pub own_configuration: bool,
 }

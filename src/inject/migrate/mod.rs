@@ -17,6 +17,35 @@ const DIRECTORY: &str = "/vault/secrets";
 /// The permission bits that the injector gives them.
 const PERMISSIONS: &str = "0644";
 
+/// A value that says what is so anyway, and what differs under another one.
+const ANYWAY: [(&str, &str, &str); 9] = [
+    ("agent-pre-populate", "true", "the pod always waits for its secrets"),
+    ("agent-revoke-on-shutdown", "true", "leases and token are always revoked at the end"),
+    (
+        "auth-type",
+        "kubernetes",
+        "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]",
+    ),
+    (
+        "tls-skip-verify",
+        "false",
+        "Vault's certificate is always checked; name its authorities by ca-config-map",
+    ),
+    ("agent-set-security-context", "true", "a restricted security context is always set"),
+    ("agent-inject-token", "false", "no token of Vault is handed to the application"),
+    (
+        "agent-cache-enable",
+        "false",
+        "there is no listener that speaks Vault's API: read from the broker",
+    ),
+    (
+        "agent-run-as-same-user",
+        "false",
+        "files are opened to the application by its supplemental group; run-as-user names a user",
+    ),
+    ("error-on-missing-key", "true", "a missing field is always an error and never an empty place"),
+];
+
 /// Something that can't be kept as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -123,38 +152,6 @@ impl<'a> Work<'a> {
         if self.take("agent-pre-populate-only") == Some("true") {
             self.put("mode", "init");
         }
-        // A value that says what is so anyway, and what differs under another one.
-        const ANYWAY: [(&str, &str, &str); 9] = [
-            ("agent-pre-populate", "true", "the pod always waits for its secrets"),
-            ("agent-revoke-on-shutdown", "true", "leases and token are always revoked at the end"),
-            (
-                "auth-type",
-                "kubernetes",
-                "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]",
-            ),
-            (
-                "tls-skip-verify",
-                "false",
-                "Vault's certificate is always checked; name its authorities by ca-config-map",
-            ),
-            ("agent-set-security-context", "true", "a restricted security context is always set"),
-            ("agent-inject-token", "false", "no token of Vault is handed to the application"),
-            (
-                "agent-cache-enable",
-                "false",
-                "there is no listener that speaks Vault's API: read from the broker",
-            ),
-            (
-                "agent-run-as-same-user",
-                "false",
-                "files are opened to the application by its supplemental group; run-as-user names a user",
-            ),
-            (
-                "error-on-missing-key",
-                "true",
-                "a missing field is always an error and never an empty place",
-            ),
-        ];
         for (name, value, otherwise) in ANYWAY {
             if self.take(name).is_some_and(|text| text != value) {
                 self.differs(name, otherwise);
@@ -193,15 +190,14 @@ impl<'a> Work<'a> {
         }
         let names = self.to.secrets.keys().cloned().collect::<Vec<_>>().join(",");
         self.put("secrets", names);
-        match (modes.len(), modes.pop_first()) {
-            (1, Some(mode)) => self.put("files-mode", mode),
-            (_, _) => {
-                self.put("files-mode", PERMISSIONS);
-                self.differs(
-                    "agent-inject-perms-*",
-                    "all files of a pod have one mode: files-mode is 0644",
-                );
-            }
+        if let (1, Some(mode)) = (modes.len(), modes.pop_first()) {
+            self.put("files-mode", mode);
+        } else {
+            self.put("files-mode", PERMISSIONS);
+            self.differs(
+                "agent-inject-perms-*",
+                "all files of a pod have one mode: files-mode is 0644",
+            );
         }
     }
 

@@ -2,10 +2,11 @@
 
 use super::{Settings, config, given};
 use crate::{
-    config::inject::Mode,
+    config::inject::{InjectConfig, Mode},
     inject::{
         annotations::{ALL, Kind, find, reference},
         lists::FieldOf,
+        pod,
         settings::Connect,
     },
 };
@@ -175,4 +176,12 @@ fn every_annotation_is_documented_with_its_default() {
             annotation.name
         );
     }
+}
+
+#[test]
+fn the_example_has_no_mistakes() {
+    let text = include_str!("../../../docs/examples/inject.toml");
+    let (config, warnings) = InjectConfig::parse(text, "inject.toml", &|_| None).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(pod::sample(&config), Ok(()));
 }

@@ -36,10 +36,13 @@ impl Clock for Paused {
     }
 }
 
+/// Certificate, key, authorities, and how often it was written.
+type State = (String, Vec<u8>, String, u64);
+
 /// What happened, in order.
 #[derive(Default)]
 struct World {
-    kept: Mutex<Option<(String, Vec<u8>, String, u64)>>,
+    kept: Mutex<Option<State>>,
     /// The leaf that was kept whenever the API server was told, and what it was told.
     told: Mutex<Vec<(String, String)>>,
     /// Somebody else is faster, once.
@@ -119,7 +122,7 @@ async fn it_is_replaced_at_two_thirds_and_both_authorities_are_trusted_before_it
     let run = keeper.run(&live);
     tokio::select! {
         () = run => panic!("it ends"),
-        () = tokio::time::sleep(TTL * 2 / 3 - Duration::from_secs(60)) => {}
+        () = tokio::time::sleep(TTL * 13 / 20) => {}
     }
     assert_eq!(Arc::as_ptr(&live.config()), before, "it is not replaced early");
     let world_now = world.told.lock().unwrap().last().cloned().unwrap();
