@@ -113,10 +113,13 @@ impl Composed {
 
 impl Composed {
     /// The lead by a Lease where one is configured, and beside the journal otherwise.
-    pub(super) fn leadership(&self) -> Arc<dyn Leadership> {
+    pub(super) fn leadership(&self, has_cluster: bool) -> Result<Arc<dyn Leadership>, StartError> {
+        if has_cluster && self.cluster.is_none() {
+            return Err(StartError::NoCluster);
+        }
         let lead = self.cluster.as_ref().and_then(|cluster| cluster.leadership());
         let lead = lead.unwrap_or_else(|| self.keeper.leadership(self.actor.clone()));
-        Arc::new(ObservedLead { lead, metrics: Arc::clone(&self.metrics) })
+        Ok(Arc::new(ObservedLead { lead, metrics: Arc::clone(&self.metrics) }))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     audit::AuditLog,
     config::{
         self,
-        operator::{BreakGlassTerms, KvPlace, OperatorConfig},
+        operator::{BreakGlassTerms, OperatorConfig},
     },
     domain::policy::Policy,
     rotation::{
@@ -74,10 +74,7 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
         let vault = Arc::clone(&server.store);
         tasks.spawn(async move { vault.run().await });
     }
-    if has_cluster && composed.cluster.is_none() {
-        return Err(StartError::NoCluster);
-    }
-    let lock = composed.leadership();
+    let lock = composed.leadership(has_cluster)?;
     let waker = Arc::new(Waker::default());
     let (stopping, stop) = watch::channel(false);
     let engine = Arc::clone(&composed.engine);
