@@ -22,9 +22,9 @@ const UPDATE: &[&str] = &["update"];
 const WRITE: &[&str] = &["create", "update"];
 const KEEP: &[&str] = &["create", "read", "update"];
 
-/// A path with `*` or `+` would open more than one secret.
+/// A path with `*` or `+` would open more than one secret, and one with quotes or braces could say more than a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: a path with * or + would open more than one secret")]
+#[error("{0}: a path with *, +, \", \\, {{ or }} would open more than one secret")]
 pub struct WideError(String);
 
 /// A policy.
@@ -67,7 +67,7 @@ impl Rules {
     }
 
     fn narrow(&mut self, path: &str) {
-        if path.contains(['*', '+']) {
+        if path.contains(['*', '+', '"', '\\', '{', '}']) {
             self.wide.get_or_insert_with(|| WideError(path.to_owned()));
         }
     }
@@ -198,4 +198,18 @@ pub fn sidecar(role: &SidecarRole, reached: Vec<Reach>) -> Result<Policy, WideEr
     }
     let about = "What sidecars of this role read, and nothing else.";
     rules.finish(&role.role.name, about, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_says_more_than_a_path_is_refused() {
+        for path in ["kv/*", "kv/+/a", "kv/a\"", "kv/{{identity.entity.id}}", "kv/}", "kv/a\\"] {
+            let mut rules = Rules::default();
+            rules.path(path, READ);
+            assert!(rules.finish("a", "b", false).is_err(), "{path}");
+        }
+    }
 }
