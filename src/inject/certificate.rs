@@ -105,11 +105,15 @@ impl Keeper {
     /// # Errors
     /// When none can be had or made.
     pub async fn first(&mut self) -> Result<LiveServer, Fault> {
-        let kept = self.current().await?;
+        let (kept, is_successor) = self.current().await?;
         // Until the API server can be told, calls fail there, and this is told again and again.
         if let Err(fault) = self.registrations.trust(&kept.authorities).await {
             tracing::warn!(%fault, "the API server could not be told of the webhook's authority");
             self.metrics.certificate_failed();
+        }
+        if is_successor {
+            // Others may serve the one before, and API servers still trust that alone.
+            self.settle().await;
         }
         let live =
             LiveServer::new(&kept.certificate, &kept.key).map_err(|error| unusable(&error))?;
@@ -133,14 +137,19 @@ impl Keeper {
     }
 
     async fn round(&mut self, live: &LiveServer) -> Result<(), Fault> {
-        let kept = self.current().await?;
+        let (kept, _) = self.current().await?;
         self.registrations.trust(&kept.authorities).await?;
         if kept.certificate != self.served {
-            sleep(SETTLE.min(self.terms.ttl / 10)).await;
+            self.settle().await;
             live.offer(&kept.certificate, &kept.key).map_err(|error| unusable(&error))?;
             self.serves(&kept);
         }
         Ok(())
+    }
+
+    /// Gives API servers the time to hear of a new authority.
+    async fn settle(&self) {
+        sleep(SETTLE.min(self.terms.ttl / 10)).await;
     }
 
     fn serves(&mut self, kept: &Kept) {
@@ -151,19 +160,21 @@ impl Keeper {
         }
     }
 
-    /// The certificate that is kept, replaced if it is due or not for the right names.
-    async fn current(&self) -> Result<Kept, Fault> {
+    /// The certificate that is kept, replaced if it is due or not for the right names; whether one was replaced just now.
+    async fn current(&self) -> Result<(Kept, bool), Fault> {
+        let mut is_successor = false;
         for _ in 0..RACES {
             let (old, mark) = self.kept.load().await?.unzip();
             if let Some(kept) = old.as_ref().filter(|kept| self.is_good(kept)) {
                 let Kept { certificate, key, authorities } = kept;
                 let key = SecretValue::new(key.expose());
                 let (certificate, authorities) = (certificate.clone(), authorities.clone());
-                return Ok(Kept { certificate, key, authorities });
+                return Ok((Kept { certificate, key, authorities }, is_successor));
             }
+            is_successor |= old.as_ref().is_some_and(|old| !old.certificate.is_empty());
             let fresh = self.make(old.as_ref())?;
             match self.kept.save(&fresh, mark.as_deref()).await {
-                Ok(()) => return Ok(fresh),
+                Ok(()) => return Ok((fresh, is_successor)),
                 Err(fault) if fault.reason == Reason::Conflict => {}
                 Err(fault) => return Err(fault),
             }

@@ -76,23 +76,29 @@ impl Certificates for SecretCertificate {
             (KEY, ByteString(kept.key.expose().to_vec())),
             (AUTHORITIES, bytes(&kept.authorities)),
         ];
+        let data = data.map(|(name, bytes)| (name.to_owned(), bytes));
+        let namespace = self.cluster.namespace();
+        if let Some(mark) = mark {
+            // Over what was read: its type can't change, and its labels and annotations are others'.
+            let read = self.cluster.get::<Secret>(namespace, &self.name).await?;
+            let read = read.filter(|read| read.metadata.resource_version.as_deref() == Some(mark));
+            let mut secret = read.ok_or_else(|| {
+                Fault::new(Reason::Conflict, "the webhook's certificate was written by another")
+            })?;
+            secret.data.get_or_insert_default().extend(data);
+            return self.cluster.replace(namespace, &secret).await.map(drop);
+        }
         let labels = BTreeMap::from([(MANAGED_BY.to_owned(), "secret-broker-webhook".to_owned())]);
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(labels),
-                resource_version: mark.map(str::to_owned),
                 ..ObjectMeta::default()
             },
-            // A Secret's type can't change, and the one that is there may have been made empty.
-            data: Some(data.map(|(name, bytes)| (name.to_owned(), bytes)).into_iter().collect()),
+            data: Some(data.into_iter().collect()),
             ..Secret::default()
         };
-        let namespace = self.cluster.namespace();
-        match mark {
-            Some(_) => self.cluster.replace(namespace, &secret).await.map(drop),
-            None => self.cluster.create(namespace, &secret).await.map(drop),
-        }
+        self.cluster.create(namespace, &secret).await.map(drop)
     }
 }
 
