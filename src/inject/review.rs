@@ -105,6 +105,15 @@ impl Verdict {
     }
 }
 
+/// Whether a text is a DNS label, as names of namespaces are.
+fn is_label(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(known)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 /// Answers reviews.
 pub struct Admission {
     config: Arc<ArcSwap<InjectConfig>>,
@@ -140,6 +149,11 @@ impl Admission {
             return Err(Malformed("another apiVersion or kind".to_owned()));
         }
         let request = review.request.ok_or_else(|| Malformed("there is no request".to_owned()))?;
+        let is_named = !request.namespace.is_empty() || request.resource.resource == "pods";
+        if is_named && !is_label(&request.namespace) {
+            // It becomes a part of a path at the API server.
+            return Err(Malformed("the namespace is no DNS label".to_owned()));
+        }
         let verdict = self.verdict(door, &request).await;
         let (outcome, allowed) = match &verdict {
             Verdict::Allowed { outcome, .. } => (*outcome, true),

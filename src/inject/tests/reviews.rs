@@ -182,6 +182,23 @@ async fn what_is_no_review_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_is_no_dns_label_is_refused() {
+    let (admission, _) = admission(&[]);
+    for namespace in ["", "../secrets", "a/b", "shop?x", "-shop", "Shop"] {
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "resource": { "group": "", "version": "v1", "resource": "pods" },
+                "namespace": namespace, "operation": "CREATE", "object": {},
+            },
+        });
+        let error = admission.answer(Door::Mutate, review.to_string().as_bytes()).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("the namespace is no DNS label"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_job_is_warned_of_a_sidecar_that_never_ends() {
     let (admission, _) = admission(&[]);
     let mut pod = pod_with(&[("inject", "true"), ("secrets", "DB"), ("mode", "plain")]);
