@@ -2,10 +2,7 @@
 others, in namespaces with the label. Nobody is asked twice. */}}
 {{- define "secret-broker.webhook.entry" -}}
 {{- $values := .root.Values.webhook -}}
-{{- $asks := "has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/'))" -}}
-{{- if $values.vaultAnnotations -}}
-{{- $asks = "has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/') || key.startsWith('vault.hashicorp.com/'))" -}}
-{{- end -}}
+{{- $asks := "(has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/'))) || (oldObject != null && has(oldObject.metadata.annotations) && oldObject.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/')))" -}}
 - name: {{ .name }}
   admissionReviewVersions: [v1]
   clientConfig:
@@ -15,7 +12,7 @@ others, in namespaces with the label. Nobody is asked twice. */}}
       path: {{ .path }}
       port: {{ $values.service.port }}
   rules:
-    - { operations: [CREATE], apiGroups: [""], apiVersions: [v1], resources: [pods], scope: Namespaced }
+    - { operations: [CREATE, UPDATE], apiGroups: [""], apiVersions: [v1], resources: [pods], scope: Namespaced }
   failurePolicy: {{ $values.failurePolicy }}
   matchPolicy: Equivalent
   {{- if .mutates }}
@@ -44,6 +41,9 @@ others, in namespaces with the label. Nobody is asked twice. */}}
   matchConditions:
     - name: {{ ternary "asks" "does-not-ask-itself" .asking }}
       expression: {{ if .asking }}{{ $asks | quote }}{{ else }}{{ printf "!(%s)" $asks | quote }}{{ end }}
+    # Of running pods, only changes of annotations: finalizers of Jobs never wait for the webhook.
+    - name: is-new-or-annotated-anew
+      expression: "oldObject == null || (has(object.metadata.annotations) ? object.metadata.annotations : {}) != (has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {})"
 {{- end -}}
 
 {{/* The webhook's configuration: what people wrote, and what the chart knows. */}}
