@@ -234,10 +234,16 @@ impl Admission {
         if changed.is_empty() || is_left_alone {
             return Verdict::passes(Outcome::None);
         }
+        let before = pod::annotations(old);
         let settled = changed.iter().filter(|name| {
             let known = name.strip_prefix(PREFIX).and_then(annotations::find);
             known.is_none_or(|(annotation, _)| {
-                annotation.kind == Kind::Settled || matches!(annotation.name, "status" | "version")
+                // Which files there are is mounted; what their templates say is live.
+                let is_other_file = annotation.name == "template."
+                    && before.contains_key(*name) != pod::annotations(new).contains_key(*name);
+                annotation.kind == Kind::Settled
+                    || is_other_file
+                    || matches!(annotation.name, "status" | "version")
             })
         });
         let mut mistakes: Vec<_> = settled

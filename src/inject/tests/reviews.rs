@@ -151,6 +151,7 @@ async fn a_running_pod_changes_what_is_live_and_nothing_else() {
     for (name, text, told) in [
         ("image", "other", "image: changed on a pod that exists"),
         ("status", "no", "status: changed on a pod that exists"),
+        ("template.late", "x", "template.late: changed on a pod that exists"),
         ("secrets", "PAYMENTS", "\"PAYMENTS\" is unknown, or not granted"),
     ] {
         let changed = with_annotation(&old, name, text);
