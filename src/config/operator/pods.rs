@@ -82,6 +82,9 @@ impl Pods {
     }
 }
 
+/// What the pods of one role were granted, by namespace and service account.
+type Granted = BTreeMap<(String, String), (Vec<Pattern>, Vec<Pattern>)>;
+
 fn pods(check: &mut Check<'_>, file: File) -> Option<Pods> {
     let File { sidecar, secrets, grant } = file;
     let secrets = check.secrets_below(&Key::of("secrets"), &raw::Defaults::default(), secrets);
@@ -89,15 +92,34 @@ fn pods(check: &mut Check<'_>, file: File) -> Option<Pods> {
     let secrets = secrets.collect();
     let auth = Key::of("sidecar").name("vault").name("auth");
     let template = check.text(&auth.name("role"), sidecar.vault.auth.role, "bootstrap")?;
-    let mut roles = BTreeMap::new();
+    let mut roles: BTreeMap<String, SidecarRole> = BTreeMap::new();
+    let mut granted: BTreeMap<String, Granted> = BTreeMap::new();
     for (i, grant) in grant.into_iter().enumerate() {
         let key = Key::of("grant").index(i);
         let chosen = (patterns(grant.secrets), patterns(grant.categories));
         for namespace in &grant.namespaces {
             for account in &grant.service_accounts {
                 let pod = (namespace.as_str(), account.as_str());
-                add(check, &key, &template, pod, &chosen, &mut roles);
+                let Some(role) = add(check, &key, &template, pod, &chosen, &mut roles) else {
+                    continue;
+                };
+                let pods = granted.entry(role).or_default();
+                let all = pods.entry((namespace.clone(), account.clone())).or_default();
+                all.0.extend(chosen.0.iter().cloned());
+                all.1.extend(chosen.1.iter().cloned());
             }
+        }
+    }
+    for (role, pods) in granted {
+        let mut all = pods.values();
+        if let Some(first) = all.next()
+            && all.any(|other| other != first)
+        {
+            let found = format!("pods of different grants log in by the role `{role}`");
+            let accepted = format!(
+                "expected {NAMESPACE} and {ACCOUNT} in it: each of them can read what any of them may"
+            );
+            check.warn(auth.name("role"), found, accepted);
         }
     }
     let pki = Vec::from_iter(sidecar.tls_path);
@@ -112,18 +134,23 @@ fn add(
     (namespace, account): (&str, &str),
     (secrets, categories): &(Vec<Pattern>, Vec<Pattern>),
     roles: &mut BTreeMap<String, SidecarRole>,
-) {
+) -> Option<String> {
     for (part, text) in [(NAMESPACE, namespace), (ACCOUNT, account)] {
         if text.contains('*') && template.contains(part) {
             let found = format!("no role can be made of the pattern `{text}`");
             check.warn(key.clone(), found, format!("name them, or leave {part} out of the role"));
-            return;
+            return None;
         }
     }
     let text = template.replace(NAMESPACE, namespace).replace(ACCOUNT, account);
-    let Some(name) = name(check, key, Some(text)) else { return };
+    let name = name(check, key, Some(text))?;
     let role = roles.entry(name.clone()).or_insert_with(|| SidecarRole {
-        role: Role { name, namespaces: Vec::new(), service_accounts: Vec::new(), ttl: TTL },
+        role: Role {
+            name: name.clone(),
+            namespaces: Vec::new(),
+            service_accounts: Vec::new(),
+            ttl: TTL,
+        },
         secrets: Vec::new(),
         categories: Vec::new(),
         pki: Vec::new(),
@@ -139,4 +166,5 @@ fn add(
     note(&mut role.role.service_accounts, account);
     role.secrets.extend(secrets.iter().cloned());
     role.categories.extend(categories.iter().cloned());
+    Some(name)
 }
