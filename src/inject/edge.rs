@@ -3,7 +3,7 @@
 //! Everything is bounded: connections, the time of a handshake and of a request, the size of a body, the life of a
 //! connection. Who calls is not known: whoever reaches it can ask about any namespace and service account, and learns which
 //! secrets they may have, how these are configured (names and paths, never values), and what the annotations of a namespace
-//! have as defaults. A NetworkPolicy narrows who reaches it.
+//! have as defaults. A `NetworkPolicy` narrows who reaches it.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
