@@ -7,6 +7,9 @@ mod contract;
 #[cfg(feature = "operator")]
 #[path = "support/sealed.rs"]
 mod sealed;
+#[cfg(feature = "operator")]
+#[path = "support/versions_contract.rs"]
+mod versions_contract;
 
 use std::{
     collections::BTreeMap,
