@@ -9,6 +9,7 @@ mod contract;
 mod sealed;
 #[cfg(feature = "operator")]
 #[path = "support/versions_contract.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
 mod versions_contract;
 
 use std::{
