@@ -7,6 +7,10 @@ mod contract;
 #[cfg(feature = "operator")]
 #[path = "support/sealed.rs"]
 mod sealed;
+#[cfg(feature = "operator")]
+#[path = "support/versions_contract.rs"]
+#[allow(unreachable_pub, reason = "other test programs share it")]
+mod versions_contract;
 
 use std::{
     collections::BTreeMap,

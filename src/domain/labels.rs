@@ -91,6 +91,12 @@ impl Labels {
         labels
     }
 
+    /// All versions that a label names.
+    pub fn versions(&self) -> impl Iterator<Item = u64> {
+        let single = [self.current, self.pending, self.previous];
+        single.into_iter().flatten().chain(self.audiences.values().copied())
+    }
+
     /// The pairs for a store to keep.
     pub fn to_pairs(&self) -> BTreeMap<String, String> {
         let audiences = self.audiences.iter();

@@ -166,7 +166,7 @@ impl Versions for SecretVersions {
     }
 
     async fn labels(&self) -> Result<Labels, Fault> {
-        Ok(self.head().await?.labels())
+        self.head().await?.labels()
     }
 
     async fn label(&self, labels: &Labels) -> Result<(), Fault> {
@@ -179,7 +179,7 @@ impl Versions for SecretVersions {
         let pairs = serde_json::to_string(&labels.to_pairs())
             .map_err(|_| Fault::new(Reason::Invalid, "the labels can't be written"))?;
         self.change(|head| {
-            if head.labels().epoch > labels.epoch {
+            if head.labels()?.epoch > labels.epoch {
                 let detail = format!("somebody else moved the labels of {} meanwhile", self.place);
                 return Err(Fault::new(Reason::Conflict, detail));
             }
@@ -197,7 +197,7 @@ impl Versions for SecretVersions {
         self.cluster.delete::<Secret>(&self.at.namespace, &self.name(version)).await?;
         // Nobody is served what was destroyed.
         self.change(|head| {
-            let is_served = head.labels().current == Some(version) && !head.data().is_empty();
+            let is_served = head.labels()?.current == Some(version) && !head.data().is_empty();
             if is_served {
                 head.data().clear();
             }
@@ -241,10 +241,11 @@ impl Head {
         self.annotation("latest").and_then(|latest| latest.parse().ok()).unwrap_or(0)
     }
 
-    fn labels(&self) -> Labels {
-        let pairs = self.annotation("labels").and_then(|pairs| serde_json::from_str(pairs).ok());
-        let pairs: BTreeMap<String, String> = pairs.unwrap_or_default();
-        Labels::from_pairs(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+    fn labels(&self) -> Result<Labels, Fault> {
+        let Some(pairs) = self.annotation("labels") else { return Ok(Labels::default()) };
+        let pairs: BTreeMap<String, String> = serde_json::from_str(pairs)
+            .map_err(|_| Fault::new(Reason::Invalid, "the labels can't be read"))?;
+        Ok(Labels::from_pairs(pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))))
     }
 
     fn data(&mut self) -> &mut BTreeMap<String, ByteString> {

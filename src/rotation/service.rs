@@ -11,13 +11,17 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use super::{
     engine::{DriveError, Driven, Engine, RequestError, Wish},
     ports::{Alert, Book, Leadership, Relay, Urgency},
 };
 use crate::domain::{
+    fault::{Fault, Reason},
     rotation::{Kind, RotationId},
     secret::SecretName,
 };
@@ -97,7 +101,7 @@ impl Service {
     /// another operator.
     pub async fn run(&self) {
         loop {
-            match self.leadership.hold(TENURE).await {
+            match self.hold().await {
                 Ok(true) => {
                     tracing::info!("leads");
                     self.engine.surroundings().readers.gather();
@@ -115,6 +119,12 @@ impl Service {
         }
     }
 
+    /// Takes or keeps the lead, in time for the next attempt to come before it lapses.
+    async fn hold(&self) -> Result<bool, Fault> {
+        let late = || Fault::new(Reason::Unavailable, "the lead was not given in time");
+        timeout(TENURE / 3, self.leadership.hold(TENURE)).await.unwrap_or_else(|_| Err(late()))
+    }
+
     /// Hands what it is asked for to the one that leads, until it is time to ask for the lead.
     async fn stand_by(&self) {
         let hand_over = async {
@@ -122,6 +132,7 @@ impl Service {
                 self.waker.told.notified().await;
                 for name in self.waker.take() {
                     let Some(managed) = self.engine.catalogue().get(&name) else { continue };
+                    // The leader finds what it is not told at its next look.
                     if let Err(fault) = self.relay.post(managed.versions.place()).await {
                         tracing::warn!(secret = %name, %fault, "the leader could not be told");
                     }
@@ -136,7 +147,7 @@ impl Service {
         let keep = async {
             loop {
                 tokio::time::sleep(TENURE / 3).await;
-                match self.leadership.hold(TENURE).await {
+                match self.hold().await {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(fault) => {
@@ -155,40 +166,48 @@ impl Service {
 
     /// Passes on what other processes post, and whom earlier leaders had watched closely.
     async fn hear(&self) {
-        for managed in self.engine.catalogue().values() {
-            self.announce(managed.versions.place(), true).await;
-        }
-        let mut seen = 0;
+        // By place, and whether it is told also where nothing is watched closely.
+        let places = self.engine.catalogue().values().map(|managed| managed.versions.place());
+        let mut pending: BTreeMap<String, bool> =
+            places.map(|place| (place.to_owned(), false)).collect();
+        let (mut seen, mut is_told) = (0, false);
         loop {
             match self.relay.posted(seen).await {
                 Ok((places, now)) => {
-                    seen = now;
-                    for place in places {
-                        self.announce(&place, false).await;
-                    }
+                    (seen, is_told) = (now, false);
+                    pending.extend(places.into_iter().map(|place| (place, true)));
                 }
-                Err(fault) => tracing::debug!(%fault, "others can't be heard"),
+                Err(fault) if !std::mem::replace(&mut is_told, true) => {
+                    tracing::warn!(%fault, "others can't be heard");
+                }
+                Err(_) => {}
+            }
+            for (place, always) in std::mem::take(&mut pending) {
+                if self.announce(&place, always).await.is_err() {
+                    pending.insert(place, always);
+                }
             }
             tokio::time::sleep(HEAR_INTERVAL).await;
         }
     }
 
-    /// Tells readers of the last rotation at a place, and has the secret looked at; `monitored`
-    /// only where it is watched closely.
-    async fn announce(&self, place: &str, monitored: bool) {
+    /// Tells readers of the last rotation at a place that is watched closely, or `always`; then the
+    /// secret is looked at, too.
+    async fn announce(&self, place: &str, always: bool) -> Result<(), DriveError> {
         let mut all = self.engine.catalogue().iter();
         let Some((name, _)) = all.find(|(_, managed)| managed.versions.place() == place) else {
-            return;
+            return Ok(());
         };
-        let Ok(book) = self.engine.book(name).await else { return };
+        let book = self.engine.book(name).await?;
         let until = book.monitored_until.filter(|until| *until > self.now());
-        let Some(rotation) = book.open.as_ref().or(book.past.first()) else { return };
-        if until.is_some() || !monitored {
+        let Some(rotation) = book.open.as_ref().or(book.past.first()) else { return Ok(()) };
+        if always || until.is_some() {
             self.engine.surroundings().readers.announce(place, &rotation.id, until);
         }
-        if !monitored {
+        if always {
             self.waker.wake(name.clone());
         }
+        Ok(())
     }
 
     /// Looks at each secret when its time comes, or when somebody asks for it.

@@ -11,8 +11,8 @@ const API: &str = "/apis/admissionregistration.k8s.io/v1";
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce";
 
 /// A webhook that keeps its certificate in a Secret and tells the API server of it, with its own service account's rights.
-struct Registered {
-    kubernetes: Kubernetes,
+pub(crate) struct Registered {
+    pub kubernetes: Kubernetes,
     webhook: Webhook,
     namespace: String,
     name: String,
@@ -28,6 +28,15 @@ async fn everywhere(kubernetes: &Kubernetes, namespace: &str, account: &str, rul
 
 impl Registered {
     async fn start(certificate: &str) -> Self {
+        Self::with(certificate, None).await
+    }
+
+    /// One whose pods read from this Vault.
+    pub(crate) async fn start_at(vault: &str) -> Self {
+        Self::with("", Some(vault)).await
+    }
+
+    async fn with(certificate: &str, vault: Option<&str>) -> Self {
         let kubernetes = Kubernetes::start().await;
         let namespace = kubernetes.namespace("webhook", json!({})).await;
         let name = namespace.clone();
@@ -50,6 +59,9 @@ impl Registered {
             kubernetes.ca_file().display()
         );
         let mut webhook = Webhook::prepare(&settings, &sections);
+        if let Some(vault) = vault {
+            webhook.replace("https://vault.example:8200", vault);
+        }
         std::fs::write(webhook.path("token"), token).expect("the token");
         for (kind, path, more) in [
             ("mutating", "mutate", json!({ "reinvocationPolicy": "IfNeeded" })),
@@ -72,19 +84,19 @@ impl Registered {
     }
 
     /// A namespace whose pods the webhook sees, and which takes only pods of the profile `restricted`.
-    async fn shop(&self) -> String {
+    pub(crate) async fn shop(&self) -> String {
         self.kubernetes
             .namespace("shop", json!({ "test": self.name, RESTRICTED: "restricted" }))
             .await
     }
 
-    async fn create(&self, namespace: &str, pod: Value) -> (u16, Value) {
+    pub(crate) async fn create(&self, namespace: &str, pod: Value) -> (u16, Value) {
         let path = format!("/api/v1/namespaces/{namespace}/pods");
         self.kubernetes.request("POST", &path, Some(pod)).await
     }
 
     /// Waits until API server and webhook trust each other.
-    async fn trusted(&self, namespace: &str) {
+    pub(crate) async fn trusted(&self, namespace: &str) {
         until("the API server trusts the webhook", async || {
             let (status, _) = self.create(namespace, pod("first", &[])).await;
             (status == 201).then_some(())

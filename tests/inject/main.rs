@@ -17,5 +17,7 @@ mod support;
 
 mod cluster;
 mod edge;
+mod kubelet;
 mod migrate;
 mod rig;
+mod whole;

@@ -78,6 +78,13 @@ impl Webhook {
         .expect("the configuration");
     }
 
+    /// Has the configuration say something else before it runs.
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        let path = self.path("inject.toml");
+        let text = fs::read_to_string(&path).expect("the configuration");
+        fs::write(path, text.replace(from, to)).expect("the configuration");
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -33,7 +33,7 @@ async fn a_rotation_is_followed_from_its_request_to_its_end() {
     let first = stream.message().await.unwrap().unwrap().rotation.unwrap();
     assert_eq!(first.state(), RotationState::Running);
     assert!(first.steps.is_empty(), "it is only written down");
-    rig.drive();
+    rig.drive().await;
     let states = states(stream).await;
     let last = states.last().unwrap();
     assert_eq!(last.state(), RotationState::Succeeded);
@@ -50,7 +50,7 @@ async fn a_rotation_is_followed_from_its_request_to_its_end() {
 #[tokio::test]
 async fn following_ends_where_a_person_has_to_act() {
     let mut rig = Rig::start().await;
-    rig.drive();
+    rig.drive().await;
     let mut ann = rig.person(ANN).await;
     let rotate =
         RotateRequest { name: "DB".into(), environment: "staging".into(), ..Default::default() };
@@ -98,7 +98,7 @@ async fn a_compromise_takes_the_place_of_what_is_under_way_and_says_what_breaks(
     assert_eq!(answer.rotation.as_ref().unwrap().kind(), RotationKind::Emergency);
     assert!(!answer.breaks.is_empty());
     assert!(rig.paper.book("DB").monitored_until.is_some());
-    rig.drive();
+    rig.drive().await;
     let ended = states(ann.follow_rotation(follow()).await.unwrap().into_inner()).await;
     assert_eq!(ended.last().unwrap().state(), RotationState::Succeeded);
     assert_eq!(ended.last().unwrap().id, answer.rotation.unwrap().id);

@@ -53,7 +53,7 @@ fn supply(name: &str, field: &str) -> SupplyRequest {
 async fn a_supplied_value_reaches_the_store_and_no_log_record_or_error() {
     RECORDED.set(true);
     let mut rig = Rig::start().await;
-    rig.drive();
+    rig.drive().await;
     let (mut ann, mut eve) = (rig.person(ANN).await, rig.person(EVE).await);
     ann.rotate(RotateRequest { name: "HOOK".into(), ..Default::default() }).await.unwrap();
     until("it waits for the value", || {

@@ -39,7 +39,7 @@ async fn plans_say_what_is_due_when_and_why() {
 #[tokio::test]
 async fn the_same_operations_work_without_a_socket() {
     let mut rig = Rig::start().await;
-    rig.drive();
+    rig.drive().await;
     let (ann, eve) = (Rig::local(ANN), Rig::local(EVE));
     let rotate = RotateRequest { name: "DB".into(), ..Default::default() };
     let refusal = rig.operator.rotate(&eve, rotate.clone()).await.unwrap_err();

@@ -23,7 +23,7 @@ fn glass(name: &str) -> BreakGlassRequest {
 #[tokio::test]
 async fn a_second_person_has_to_agree_who_is_not_the_first() {
     let mut rig = Rig::start().await;
-    rig.drive();
+    rig.drive().await;
     let (mut ann, mut bob) = (rig.person(ANN).await, rig.person(BOB).await);
     let rotation = ann.rotate(rotate("KEY")).await.unwrap().into_inner().rotation.unwrap();
     assert_eq!(rotation.state(), RotationState::Held);
@@ -58,7 +58,7 @@ async fn an_approval_is_for_one_rotation_and_no_other() {
 #[tokio::test]
 async fn access_in_an_emergency_is_for_one_place_and_a_short_time_and_people_are_called() {
     let mut rig = Rig::start().await;
-    rig.drive();
+    rig.drive().await;
     let mut ann = rig.person(ANN).await;
     let opened = ann.break_glass(glass("DB")).await.unwrap().into_inner();
     assert!(!opened.awaiting_approval);

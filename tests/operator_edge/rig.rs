@@ -197,10 +197,12 @@ impl Rig {
     }
 
     /// Drives rotations from now on.
-    pub fn drive(&mut self) {
+    pub async fn drive(&mut self) {
         let (engine, waker) = (Arc::clone(&self.engine), Arc::clone(&self.waker));
         let service = Service::new(engine, Arc::new(Alone), Arc::new(()), waker, name);
+        let mut leading = service.leading();
         self.tasks.spawn(async move { service.run().await });
+        leading.wait_for(|leads| *leads).await.unwrap();
     }
 
     /// A connection of its own.

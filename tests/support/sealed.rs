@@ -92,6 +92,12 @@ async fn an_encrypted_file_holds_the_contract() {
 }
 
 #[tokio::test]
+async fn an_encrypted_file_holds_the_contract_of_versions() {
+    let SealedFixture { file, dir: _dir } = SealedFixture::new();
+    super::versions_contract::hold(&file.versions("promised".to_owned())).await;
+}
+
+#[tokio::test]
 async fn an_encrypted_file_serves_each_environment_what_its_labels_say() {
     let SealedFixture { file, dir: _dir } = SealedFixture::new();
     let versions = file.versions("shop".to_owned());

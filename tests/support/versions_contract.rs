@@ -28,6 +28,7 @@ pub async fn hold(versions: &dyn Versions) {
     labels_are_replaced_whole(versions).await;
     a_lower_epoch_moves_no_label(versions).await;
     a_destroyed_version_is_gone_and_its_number_is_not_used_again(versions).await;
+    what_a_label_names_is_kept_however_many_follow(versions).await;
 }
 
 async fn nothing_is_there_at_first(versions: &dyn Versions) {
@@ -94,4 +95,14 @@ async fn a_destroyed_version_is_gone_and_its_number_is_not_used_again(versions: 
     assert_eq!(versions.latest().await.unwrap(), 5);
     assert_eq!(versions.append(&value(6), 5).await.unwrap(), 6);
     assert_eq!(*versions.read(3).await.unwrap(), value(3));
+}
+
+async fn what_a_label_names_is_kept_however_many_follow(versions: &dyn Versions) {
+    let labels = Labels { current: Some(3), epoch: 7, ..Labels::default() };
+    versions.label(&labels).await.unwrap();
+    for number in 7..=24 {
+        versions.append(&value(number), number - 1).await.unwrap();
+    }
+    assert_eq!(*versions.read(3).await.unwrap(), value(3));
+    assert_eq!(versions.labels().await.unwrap(), labels);
 }

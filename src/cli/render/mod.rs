@@ -13,13 +13,14 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use secret_broker_client::{Client, Event, Outcome};
 use spec::Template;
 use template::{Held, Rendered};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{
@@ -48,6 +49,9 @@ pub(super) async fn run(args: RenderArgs, console: &mut Console<'_>) -> Result<u
         _ = signals.next() => Ok(OK),
     }
 }
+
+/// The wait before what could not be rendered is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 
 struct Renderer {
     client: Client,
@@ -89,9 +93,14 @@ impl Renderer {
                 while let Some(Some(event)) = watch.next().now_or_never() {
                     rotated |= self.take(event?, tell);
                 }
-                // What fails is told, and what was written stays.
-                if rotated && let Err(Failure { message: Some(told), .. }) = self.round().await {
-                    tell(&told);
+                // What fails is told and tried again; what was written stays.
+                while rotated && let Err(Failure { message, .. }) = self.round().await {
+                    tell(message.as_deref().unwrap_or_default());
+                    match timeout(RETRY, watch.next()).await {
+                        Ok(Some(event)) => drop(self.take(event?, tell)),
+                        Ok(None) => return Ok(()),
+                        Err(_) => {}
+                    }
                 }
             }
         }

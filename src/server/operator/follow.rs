@@ -196,7 +196,7 @@ impl Feed {
     async fn next(&mut self) -> Option<WatchRotationsResponse> {
         loop {
             let change = tokio::select! {
-                change = self.following.next() => change,
+                change = self.following.next() => change?,
                 _ = self.stop.wait_for(|stop| *stop) => return None,
                 _ = self.leading.wait_for(|leading| !*leading) => return None,
             };

@@ -1,6 +1,6 @@
 //! What an encrypted file of secrets holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -38,7 +38,8 @@ impl Kept {
     }
 
     pub(super) fn read(&self, version: u64) -> Option<Fields> {
-        let fields = self.versions.get(&version)?;
+        // One without fields was destroyed.
+        let fields = self.versions.get(&version).filter(|fields| !fields.is_empty())?;
         let value = |text: &Zeroizing<String>| SecretValue::new(text.as_bytes());
         Some(fields.iter().map(|(name, text)| (name.clone(), value(text))).collect())
     }
@@ -57,15 +58,18 @@ impl Kept {
         self.versions.insert(version, fields.collect());
     }
 
-    /// Takes the versions of another one over, and forgets those up to `forget`.
+    /// Takes the versions of another one over, and forgets those up to `forget` that no label names.
     #[cfg(feature = "operator")]
     pub(super) fn take(&mut self, other: Self, forget: u64) {
         self.versions.extend(other.versions);
-        self.versions.retain(|version, _| *version > forget);
+        let named: BTreeSet<_> = self.labels().versions().collect();
+        self.versions.retain(|version, _| *version > forget || named.contains(version));
     }
 
     #[cfg(feature = "operator")]
     pub(super) fn destroy(&mut self, version: u64) {
-        self.versions.insert(version, BTreeMap::new());
+        if let Some(fields) = self.versions.get_mut(&version) {
+            fields.clear();
+        }
     }
 }

@@ -80,12 +80,31 @@ pub struct KvVersions {
     destroy: String,
 }
 
+/// Versions that Vault keeps unless told.
+const KEPT: u64 = 10;
+
 struct Metadata {
     current_version: u64,
+    max_versions: u64,
     custom: BTreeMap<String, String>,
 }
 
 impl KvVersions {
+    /// Has Vault keep every version that a label names when this one is written.
+    async fn make_room(&self, version: u64) -> Result<(), Fault> {
+        let metadata = self.metadata().await?;
+        let Some(oldest) = metadata.labels().versions().min() else { return Ok(()) };
+        let span = version.saturating_sub(oldest).saturating_add(1);
+        let kept = if metadata.max_versions == 0 { KEPT } else { metadata.max_versions };
+        if span <= kept {
+            return Ok(());
+        }
+        let body = json!({ "max_versions": span.saturating_add(KEPT) });
+        let written =
+            self.store.request("kv_keep", Method::POST, &self.metadata, &[], Some(body)).await;
+        written.map(drop)
+    }
+
     /// What Vault knows of the path; nothing of one that does not exist yet.
     async fn metadata(&self) -> Result<Metadata, Fault> {
         let answer =
@@ -102,6 +121,7 @@ impl KvVersions {
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
         Ok(Metadata {
             current_version: data.get("current_version").and_then(Value::as_u64).unwrap_or(0),
+            max_versions: data.get("max_versions").and_then(Value::as_u64).unwrap_or(0),
             custom: pairs.collect(),
         })
     }
@@ -137,6 +157,7 @@ impl Versions for KvVersions {
     }
 
     async fn append(&self, fields: &Fields, after: u64) -> Result<u64, Fault> {
+        self.make_room(after.saturating_add(1)).await?;
         let data: Map<String, Value> = fields
             .iter()
             .map(|(name, value)| {

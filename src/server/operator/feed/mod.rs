@@ -57,6 +57,8 @@ pub struct Sidecars {
 
 struct State {
     table: Table,
+    /// Grows each time that this operator takes the lead.
+    term: u64,
     /// The open streams by place, and how many there are.
     streams: HashMap<Arc<str>, Vec<Arc<Mailbox>>>,
     open: usize,
@@ -101,6 +103,7 @@ impl Sidecars {
     pub fn new(limits: FeedLimits, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
             table: Table::new(limits, clock.now()),
+            term: 0,
             streams: HashMap::new(),
             open: 0,
             monitored: HashMap::new(),
@@ -167,8 +170,9 @@ impl Sidecars {
                 mailbox.put(place, said);
             }
         }
+        let term = state.term;
         drop(state);
-        Ok(Following { sidecars: Arc::clone(self), name, places, mailbox })
+        Ok(Following { sidecars: Arc::clone(self), name, places, mailbox, term })
     }
 
     /// Takes a report about a place of the catalogue.
@@ -221,7 +225,12 @@ impl State {
 #[async_trait]
 impl Readers for Sidecars {
     fn gather(&self) {
-        self.state().table = Table::new(self.limits, self.clock.now());
+        let mut state = self.state();
+        state.table = Table::new(self.limits, self.clock.now());
+        state.term += 1;
+        for mailbox in state.streams.values().flatten() {
+            mailbox.told.notify_one();
+        }
     }
 
     fn announce(&self, place: &str, rotation: &RotationId, monitored_until: Option<Timestamp>) {
@@ -253,19 +262,24 @@ pub(super) struct Following {
     name: Name,
     places: Vec<Arc<str>>,
     mailbox: Arc<Mailbox>,
+    /// The lead that it was opened under.
+    term: u64,
 }
 
 impl Following {
-    /// The next change of a place. Cancel safe.
-    pub(super) async fn next(&self) -> WatchRotationsResponse {
+    /// The next change of a place; `None` once the lead was taken anew. Cancel safe.
+    pub(super) async fn next(&self) -> Option<WatchRotationsResponse> {
         loop {
+            if self.sidecars.state().term != self.term {
+                return None;
+            }
             let change = self.mailbox.changes().pop_first();
             if let Some((place, Announcement { rotation, monitored_until })) = change {
-                return WatchRotationsResponse {
+                return Some(WatchRotationsResponse {
                     path: place.as_ref().to_owned(),
                     rotation_id: rotation.as_ref().to_owned(),
                     monitored_until: monitored_until.map(wire::timestamp),
-                };
+                });
             }
             self.mailbox.told.notified().await;
         }
@@ -285,7 +299,9 @@ impl Drop for Following {
             }
         }
         let now = self.sidecars.clock.now();
-        state.table.closed(&self.name, now);
+        if state.term == self.term {
+            state.table.closed(&self.name, now);
+        }
     }
 }
 

@@ -1,0 +1,121 @@
+//! From the annotation to the application's query, on real parts: webhook, API server, `TokenReview`, Vault, `PostgreSQL`.
+
+use serde_json::json;
+
+use crate::{
+    cluster::Registered,
+    kubelet::Pod,
+    rig::pod,
+    support::{free_port, kubernetes::Kubernetes, postgres::Postgres, until, vault::Vault},
+};
+
+/// A leased user lives for seconds, so that replacements pass by.
+const TTL: (&str, &str) = ("6s", "12s");
+
+struct Whole {
+    rig: Registered,
+    vault: Vault,
+    postgres: Postgres,
+    shop: String,
+}
+
+impl Whole {
+    async fn start() -> Self {
+        let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
+        vault.database(&postgres, TTL.0, TTL.1).await;
+        let rig = Registered::start_at(&vault.address()).await;
+        let shop = rig.shop().await;
+        rig.trusted(&shop).await;
+        let whole = Self { rig, vault, postgres, shop };
+        whole.let_pods_log_in().await;
+        whole
+    }
+
+    /// Vault asks the API server whose token it is.
+    async fn let_pods_log_in(&self) {
+        let kubernetes: &Kubernetes = &self.rig.kubernetes;
+        kubernetes.service_account(&self.shop, "reviewer").await;
+        kubernetes.bind(&self.shop, "reviewer", "system:auth-delegator").await;
+        self.vault.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
+        let reviewer = kubernetes.token(&self.shop, "reviewer", None).await;
+        let config = json!({
+            "kubernetes_host": kubernetes.address(), "kubernetes_ca_cert": kubernetes.ca(),
+            "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": true,
+        });
+        self.vault.write("auth/kubernetes/config", config).await;
+        let policy = "path \"database/creds/app\" { capabilities = [\"read\"] }\n\
+                      path \"sys/leases/*\" { capabilities = [\"update\"] }";
+        self.vault.write("sys/policies/acl/app", json!({ "policy": policy })).await;
+        let role = json!({
+            "bound_service_account_names": ["default"],
+            "bound_service_account_namespaces": [self.shop],
+            "audience": "vault", "token_policies": ["app"],
+        });
+        self.vault.write(&format!("auth/kubernetes/role/{}-default", self.shop), role).await;
+    }
+
+    /// A pod whose application does this with the database, and writes what it finds into the volume `out`.
+    async fn pod(&self, name: &str, script: &str) -> Pod {
+        let psql = format!(
+            "query() {{ /usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -p {} -d postgres -tAc 'SELECT session_user' >>/out/users 2>>/out/errors; }}\n{script}",
+            self.postgres.port
+        );
+        let (port, probes) = (free_port().to_string(), free_port().to_string());
+        let mut asked = pod(
+            name,
+            &[
+                ("env", "PGUSER=DB.username,PGPASSWORD=DB.password"),
+                ("overlap", "3s"),
+                ("port", &port),
+                ("probe-port", &probes),
+            ],
+        );
+        let container = &mut asked["spec"]["containers"][0];
+        container["command"] = json!(["/bin/sh", "-c", psql]);
+        container["volumeMounts"] = json!([{ "name": "out", "mountPath": "/out" }]);
+        asked["spec"]["volumes"] = json!([{ "name": "out", "emptyDir": {} }]);
+        let (status, made) = self.rig.create(&self.shop, asked).await;
+        assert_eq!(status, 201, "{made}");
+        Pod::read(&self.rig.kubernetes, &self.shop, name).await
+    }
+}
+
+fn users(pod: &Pod) -> Vec<String> {
+    let mut users: Vec<_> = pod.file("out", "users").lines().map(str::to_owned).collect();
+    users.dedup();
+    users
+}
+
+#[tokio::test]
+async fn an_annotated_pod_queries_with_a_leased_user_and_goes_on_with_its_successors() {
+    let whole = Whole::start().await;
+    let mut pod = whole.pod("server", "while query; do sleep 0.2; done").await;
+    pod.start().await;
+    until("two successors were used", async || (users(&pod).len() >= 3).then_some(())).await;
+    assert_eq!(pod.file("out", "errors"), "", "no query failed");
+    assert!(users(&pod).iter().all(|user| user.starts_with("v-")), "{:?}", users(&pod));
+
+    // Its sidecar is killed and comes back; the application goes on with a user of its own.
+    pod.kill("secret-broker").await;
+    let before = users(&pod).len();
+    until("a further one was used", async || (users(&pod).len() > before).then_some(())).await;
+    assert_eq!(pod.file("out", "errors"), "", "no query failed");
+    assert!(pod.stop("app").await.is_some());
+    assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
+    until("its users are gone", async || {
+        let users: Vec<String> = whole.postgres.leased_users().await;
+        users.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_ends_when_its_work_does() {
+    let whole = Whole::start().await;
+    let mut pod = whole.pod("job", "query").await;
+    pod.start().await;
+    assert_eq!(pod.ended("app").await, Some(0), "{}", pod.log("app"));
+    assert_eq!(users(&pod).len(), 1, "{}", pod.file("out", "errors"));
+    // The kubelet ends native sidecars when the containers of a pod are done.
+    assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
+}
