@@ -28,8 +28,10 @@ pub(super) struct Check<'a> {
     mistakes: Vec<Mistake>,
     warnings: Vec<Mistake>,
     /// Whether the file may name places of a Vault.
+    #[cfg(feature = "operator")]
     pub(super) has_vault: bool,
     /// Whether it may name places of a cluster.
+    #[cfg(feature = "operator")]
     pub(super) has_cluster: bool,
 }
 
@@ -51,8 +53,16 @@ pub(super) fn checked<'a, R, C>(
     complete: impl FnOnce(&mut Check<'a>, R) -> Option<C>,
 ) -> Result<(C, Vec<Mistake>), Mistakes> {
     let Read { file, mistakes, lines, is_whole } = read;
-    let mut check =
-        Check { lines, env, mistakes, warnings: Vec::new(), has_vault: true, has_cluster: false };
+    let mut check = Check {
+        lines,
+        env,
+        mistakes,
+        warnings: Vec::new(),
+        #[cfg(feature = "operator")]
+        has_vault: true,
+        #[cfg(feature = "operator")]
+        has_cluster: false,
+    };
     let config = if is_whole { complete(&mut check, file) } else { None };
     let Check { mut mistakes, warnings, .. } = check;
     match config {
@@ -192,6 +202,7 @@ impl Check<'_> {
     }
 
     /// A key that is of use beside `[vault]` only.
+    #[cfg(feature = "operator")]
     pub(super) fn of_vault(&mut self, key: Key) {
         if !self.has_vault {
             self.wrong(key, "asks for a Vault", "leave it out, or keep the secrets in [vault]");
