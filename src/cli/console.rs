@@ -5,6 +5,8 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use super::Failure;
+
 /// Complains unless another program does.
 const PROGRAM: &str = "secret-broker";
 
@@ -56,6 +58,16 @@ impl<'a> Console<'a> {
     pub(crate) fn complain(&mut self, message: &str) {
         let _ = writeln!(self.err, "{}: {message}", self.program);
         let _ = self.err.flush();
+    }
+
+    /// Tells why a command failed; its exit code.
+    pub(crate) fn end(&mut self, ended: Result<u8, Failure>) -> u8 {
+        ended.unwrap_or_else(|failure| {
+            if let Some(message) = &failure.message {
+                self.complain(message);
+            }
+            failure.exit
+        })
     }
 
     /// The text in an ANSI style, such as `1` for bold, where colour is wanted.

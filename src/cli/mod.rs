@@ -49,15 +49,7 @@ pub async fn run(
         ClientCommand::Check(args) => check::run(args, console, check_configuration).await,
         ClientCommand::Completions { shell } => completions(shell, console),
     };
-    match ended {
-        Ok(code) => code,
-        Err(failure) => {
-            if let Some(message) = &failure.message {
-                console.complain(message);
-            }
-            failure.exit
-        }
-    }
+    console.end(ended)
 }
 
 fn completions(shell: clap_complete::Shell, console: &mut Console<'_>) -> Result<u8, Failure> {

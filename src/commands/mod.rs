@@ -71,15 +71,7 @@ pub async fn run(command: Command, desk: &Desk, console: &mut Console<'_>) -> u8
         Command::Backup(args) => backup::backup(desk, &args, console).await,
         Command::BreakGlass(args) => glass::break_glass(desk, args, console).await,
     };
-    match ended {
-        Ok(code) => code,
-        Err(failure) => {
-            if let Some(message) = &failure.message {
-                console.complain(message);
-            }
-            failure.exit
-        }
-    }
+    console.end(ended)
 }
 
 impl Desk {

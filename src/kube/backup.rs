@@ -26,8 +26,7 @@ pub struct SecretCopy {
 impl SecretCopy {
     /// The copy at this place.
     pub fn new(cluster: Cluster, at: SecretPlace) -> Self {
-        let place = format!("kubernetes/{}/{}", at.namespace, at.name);
-        Self { cluster, at, place }
+        Self { cluster, place: at.to_string(), at }
     }
 }
 

@@ -36,8 +36,7 @@ pub struct SecretVersions {
 impl SecretVersions {
     /// Those that lie at this place.
     pub fn new(cluster: Cluster, at: SecretPlace) -> Self {
-        let place = format!("kubernetes/{}/{}", at.namespace, at.name);
-        Self { cluster, at, place }
+        Self { cluster, place: at.to_string(), at }
     }
 
     fn name(&self, version: u64) -> String {

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,6 +13,7 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use tokio::sync::watch;
 
 use super::metrics::{Counters, Label, family, gauge};
 use crate::{
@@ -23,8 +23,7 @@ use crate::{
         secret::{Fields, SecretName},
     },
     rotation::ports::{
-        Alert, Alerts, Book, Evidence, Journal, Leadership, SaveError, Stamp, TargetError,
-        Validator,
+        Alert, Alerts, Book, Evidence, Journal, SaveError, Stamp, TargetError, Validator,
     },
 };
 
@@ -72,6 +71,16 @@ impl RotationMetrics {
         }
     }
 
+    /// Shows whether this operator leads, for as long as it is polled.
+    pub async fn follow(&self, mut leading: watch::Receiver<bool>) {
+        loop {
+            self.leading.set((*leading.borrow_and_update()).into());
+            if leading.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn saw(&self, secret: &SecretName, book: &Book) {
         let name = || [("secret", Label::from(secret.as_str().to_owned()))];
         if let Some(due) = book.due {
@@ -95,28 +104,6 @@ impl RotationMetrics {
             let [secret] = name();
             self.ended.get_or_create(&[secret, ("outcome", outcome.into())]).inc();
         }
-    }
-}
-
-/// The lead, observed.
-pub struct ObservedLead {
-    /// The lead.
-    pub lead: Arc<dyn Leadership>,
-    /// Where it is shown.
-    pub metrics: Arc<RotationMetrics>,
-}
-
-#[async_trait]
-impl Leadership for ObservedLead {
-    async fn hold(&self, tenure: Duration) -> Result<bool, Fault> {
-        let held = self.lead.hold(tenure).await;
-        self.metrics.leading.set(matches!(held, Ok(true)).into());
-        held
-    }
-
-    async fn release(&self) -> Result<(), Fault> {
-        self.metrics.leading.set(0);
-        self.lead.release().await
     }
 }
 
@@ -205,23 +192,11 @@ impl Alerts for ObservedAlerts {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::poll;
     use jiff::Timestamp;
 
     use super::*;
     use crate::{rotation::ports::Urgency, telemetry::Metrics};
-
-    struct Always(bool);
-
-    #[async_trait]
-    impl Leadership for Always {
-        async fn hold(&self, _: Duration) -> Result<bool, Fault> {
-            Ok(self.0)
-        }
-
-        async fn release(&self) -> Result<(), Fault> {
-            Ok(())
-        }
-    }
 
     #[tokio::test]
     async fn the_page_tells_who_leads_what_is_due_and_what_people_were_told() {
@@ -232,11 +207,12 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line} is not on the page:\n{text}");
         };
         has("secret_operator_leading 0");
-        let observed =
-            |leads| ObservedLead { lead: Arc::new(Always(leads)), metrics: Arc::clone(&metrics) };
-        assert!(observed(true).hold(Duration::ZERO).await.unwrap());
+        let (leads, leading) = watch::channel(true);
+        let mut following = std::pin::pin!(metrics.follow(leading));
+        assert!(poll!(&mut following).is_pending());
         has("secret_operator_leading 1");
-        observed(true).release().await.unwrap();
+        leads.send_replace(false);
+        assert!(poll!(&mut following).is_pending());
         has("secret_operator_leading 0");
         let secret: SecretName = "JWT_SECRET".parse().unwrap();
         let due = Some(Timestamp::from_second(9).unwrap());

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use super::{
     OPERATOR,
     support::{
+        Ended,
         broker::Broker,
         kubernetes::Kubernetes,
         postgres::{self, Postgres},
@@ -24,25 +25,11 @@ struct Rig {
     directory: TempDir,
 }
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 impl Rig {
     async fn start() -> Self {
         let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
-        postgres
-            .execute(
-                "CREATE ROLE shop_owner NOLOGIN;\
-                 CREATE ROLE shop_a LOGIN PASSWORD 'first-a' IN ROLE shop_owner;\
-                 CREATE ROLE shop_b NOLOGIN IN ROLE shop_owner;\
-                 ALTER ROLE shop_a SET role = 'shop_owner';\
-                 ALTER ROLE shop_b SET role = 'shop_owner';\
-                 CREATE ROLE reports LOGIN PASSWORD 'first-reports';",
-            )
-            .await;
+        postgres.shop().await;
+        postgres.execute("CREATE ROLE reports LOGIN PASSWORD 'first-reports'").await;
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("password"), postgres::PASSWORD).unwrap();
         let rig = Self { vault, postgres, directory };
@@ -72,11 +59,7 @@ impl Rig {
             .output()
             .await
             .unwrap();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ended::of(output)
     }
 
     async fn bootstrap(&self, more: &[&str]) -> String {

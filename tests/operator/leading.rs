@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -143,26 +143,6 @@ async fn an_event_is_about_the_operators_deployment_and_told_once() {
     assert_eq!(told[0]["note"], "JWT_SECRET: it can't go on");
 }
 
-/// Whether it led so far, by its log.
-fn led(rig: &Rig, name: &str) -> bool {
-    let log = std::fs::read_to_string(rig.directory.path().join(name)).unwrap();
-    log.lines().any(|line| line.contains("\"leads\""))
-}
-
-/// Waits until the secret's rotations are as many, all of them succeeded.
-async fn finished(rig: &Rig, past: usize) {
-    let deadline = Instant::now() + Duration::from_secs(90);
-    loop {
-        let history = rig.succeed(&["history", "API_KEY_MASTER", "--json"]).await;
-        if history.lines().count() == past {
-            assert!(history.lines().all(|line| line.contains("\"succeeded\"")), "{history}");
-            return;
-        }
-        assert!(Instant::now() < deadline, "not finished in time: {history}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_leader_that_is_killed_in_mid_rotation_leaves_it_to_the_other_to_finish() {
     let (rig, cluster) = tokio::join!(Rig::start(), InCluster::start());
@@ -180,16 +160,16 @@ async fn a_leader_that_is_killed_in_mid_rotation_leaves_it_to_the_other_to_finis
     let mut operators: Vec<(&str, Child)> =
         ["first.log", "second.log"].map(|log| (log, rig.operate_as_commands(log))).into();
     proxy.held().await;
-    let leading: Vec<_> = operators.iter().map(|(log, _)| led(&rig, log)).collect();
+    let leading: Vec<_> = operators.iter().map(|(log, _)| rig.led(log)).collect();
     assert_eq!(leading.iter().filter(|led| **led).count(), 1, "{leading:?}");
     let first = cluster.lease().await["holderIdentity"].clone();
     let (_, mut killed) = operators.remove(leading.iter().position(|led| *led).unwrap());
     killed.kill().await.unwrap();
     proxy.let_go();
 
-    finished(&rig, 1).await;
+    rig.finished(1).await;
     let (log, mut other) = operators.remove(0);
-    assert!(led(&rig, log), "the other one leads now");
+    assert!(rig.led(log), "the other one leads now");
     let second = cluster.lease().await;
     assert_ne!(second["holderIdentity"], first);
     assert_eq!(second["leaseTransitions"], 1);

@@ -1,12 +1,16 @@
 //! A Vault with a catalogue of secrets, their targets, and the operator.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::support::{
+    Ended,
     postgres::Postgres,
     redis::{self, Redis},
     vault::Vault,
@@ -43,24 +47,6 @@ pub(crate) struct Rig {
     token: String,
 }
 
-/// How a command of the operator ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Ended {
-    fn of(output: std::process::Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
 impl Rig {
     pub(crate) async fn start() -> Self {
         let (vault, postgres, redis) =
@@ -79,14 +65,10 @@ impl Rig {
                 json!({ "orphan": true, "renewable": false, "allowed_policies_glob": ["break-glass-*"], "token_no_default_policy": true }),
             )
             .await;
+        postgres.shop().await;
         postgres
             .execute(
-                "CREATE ROLE shop_owner NOLOGIN;\
-                 CREATE ROLE shop_a LOGIN PASSWORD 'first-a' IN ROLE shop_owner;\
-                 CREATE ROLE shop_b NOLOGIN IN ROLE shop_owner;\
-                 ALTER ROLE shop_a SET role = 'shop_owner';\
-                 ALTER ROLE shop_b SET role = 'shop_owner';\
-                 CREATE TABLE orders (id int); ALTER TABLE orders OWNER TO shop_owner;\
+                "CREATE TABLE orders (id int); ALTER TABLE orders OWNER TO shop_owner;\
                  CREATE ROLE legacy LOGIN PASSWORD 'first-legacy';\
                  CREATE ROLE rotator LOGIN SUPERUSER PASSWORD 'rotator-password';",
             )
@@ -207,6 +189,28 @@ impl Rig {
         let path = self.directory.path().join(name);
         std::fs::write(&path, value).unwrap();
         path.display().to_string()
+    }
+
+    /// Whether the operator with this log led so far.
+    pub(crate) fn led(&self, log: &str) -> bool {
+        let log = std::fs::read_to_string(self.directory.path().join(log)).unwrap();
+        log.lines().any(|line| line.contains("\"leads\""))
+    }
+
+    /// Waits until the API key's rotations are as many, all of them succeeded and none open.
+    pub(crate) async fn finished(&self, past: usize) {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        loop {
+            let history = self.succeed(&["history", "API_KEY_MASTER", "--json"]).await;
+            let lines: Vec<Value> =
+                history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if lines.len() == past {
+                assert!(lines.iter().all(|line| line["standing"] == "succeeded"), "{history}");
+                return;
+            }
+            assert!(Instant::now() < deadline, "not finished in time: {history}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// Runs a command that has to succeed.

@@ -48,6 +48,24 @@ pub async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).expect("text"),
+            err: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+}
+
 /// A child process that ends with the test.
 pub struct Running(pub Child);
 

@@ -141,6 +141,18 @@ impl Postgres {
         self.process.kill();
     }
 
+    /// Makes two users that take turns, with the rights of one owner.
+    pub async fn shop(&self) {
+        self.execute(
+            "CREATE ROLE shop_owner NOLOGIN;\
+             CREATE ROLE shop_a LOGIN PASSWORD 'first-a' IN ROLE shop_owner;\
+             CREATE ROLE shop_b NOLOGIN IN ROLE shop_owner;\
+             ALTER ROLE shop_a SET role = 'shop_owner';\
+             ALTER ROLE shop_b SET role = 'shop_owner';",
+        )
+        .await;
+    }
+
     /// Logs in and asks who is logged in.
     pub async fn login(&self, user: &str, password: &str) -> Result<String, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, process::ExitCode, sync::Arc};
 
-use super::{compose, load};
+use super::{compose, hush, load, read};
 use crate::{
     app::{
         StartError, complain,
@@ -19,7 +19,7 @@ use crate::{
     },
     domain::secret::SecretValue,
     store::VersionKey,
-    telemetry::{Logs, Metrics},
+    telemetry::Metrics,
 };
 
 /// The variable of an administrator's token.
@@ -32,8 +32,7 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
     };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut console = Console::of_process(&mut out, &mut err).of("secret-operator");
-    let quiet = config::Telemetry { log_filter: "error".to_owned(), ..config.telemetry.clone() };
-    if let Err(error) = Logs::install(&quiet) {
+    if let Err(error) = hush(&config) {
         return complain(&error, failure::USAGE);
     }
     if let Some(path) = &args.inject {
@@ -56,23 +55,12 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
         };
         vault(&config, server.store.as_ref(), (args.dry_run, json), &mut console).await
     };
-    match ended {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            if let Some(message) = &failure.message {
-                console.complain(message);
-            }
-            ExitCode::from(failure.exit)
-        }
-    }
+    ExitCode::from(console.end(ended))
 }
 
 /// What the webhook's configuration says of Vault, and what no role can be made of.
 fn pods(path: &Path) -> Result<(Pods, Vec<config::Mistake>), StartError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let said = format!("{}: {}", path.display(), error.kind());
-        StartError::System(io::Error::new(error.kind(), said))
-    })?;
+    let text = read(path, "")?;
     let environment = |name: &str| config::environment(name);
     Pods::parse(&text, &path.display().to_string(), &environment).map_err(StartError::Configuration)
 }

@@ -32,9 +32,7 @@ use crate::{
     store::VersionKey,
     telemetry::{
         Metrics,
-        rotations::{
-            ObservedAlerts, ObservedJournal, ObservedLead, ObservedValidator, RotationMetrics,
-        },
+        rotations::{ObservedAlerts, ObservedJournal, ObservedValidator, RotationMetrics},
     },
 };
 
@@ -118,8 +116,7 @@ impl Composed {
             return Err(StartError::NoCluster);
         }
         let lead = self.cluster.as_ref().and_then(|cluster| cluster.leadership());
-        let lead = lead.unwrap_or_else(|| self.keeper.leadership(self.actor.clone()));
-        Ok(Arc::new(ObservedLead { lead, metrics: Arc::clone(&self.metrics) }))
+        Ok(lead.unwrap_or_else(|| self.keeper.leadership(self.actor.clone())))
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::JoinSet};
 
+use super::{ANOTHER_FILE, read};
 use crate::{
     app::{StartError, clock::SystemClock, complain, doors, stopped},
     broker::ports::Clock,
@@ -154,12 +155,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
 }
 
 fn load(path: &Path) -> Result<(InjectConfig, Vec<Mistake>), StartError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        StartError::System(io::Error::new(
-            error.kind(),
-            format!("{}: {}; --config names another file", path.display(), error.kind()),
-        ))
-    })?;
+    let text = read(path, ANOTHER_FILE)?;
     let environment = |name: &str| config::environment(name);
     let origin = path.display().to_string();
     let (config, warnings) =

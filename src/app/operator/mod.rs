@@ -104,8 +104,7 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error, failure::USAGE),
     };
-    let quiet = config::Telemetry { log_filter: "error".to_owned(), ..config.telemetry.clone() };
-    if let Err(error) = Logs::install(&quiet) {
+    if let Err(error) = hush(&config) {
         return complain(&error, failure::USAGE);
     }
     let documents = config.records.clone().map(Directory::new);
@@ -138,13 +137,26 @@ async fn people(path: &Path, command: Command, json: bool) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What helps where a configuration can't be read.
+const ANOTHER_FILE: &str = "; --config names another file";
+
+/// The text of a configuration; `hint` tells what helps if it can't be read.
+fn read(path: &Path, hint: &str) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let kind = error.kind();
+        StartError::System(io::Error::new(kind, format!("{}: {kind}{hint}", path.display())))
+    })
+}
+
+/// Has a command of people log what went wrong, and nothing else.
+fn hush(config: &OperatorConfig) -> Result<(), StartError> {
+    let quiet = config::Telemetry { log_filter: "error".to_owned(), ..config.telemetry.clone() };
+    Logs::install(&quiet)?;
+    Ok(())
+}
+
 fn load(path: &Path) -> Result<OperatorConfig, StartError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        StartError::System(io::Error::new(
-            error.kind(),
-            format!("{}: {}; --config names another file", path.display(), error.kind()),
-        ))
-    })?;
+    let text = read(path, ANOTHER_FILE)?;
     let environment = |name: &str| config::environment(name);
     OperatorConfig::parse(&text, &path.display().to_string(), &environment)
         .map(|(config, _)| config)

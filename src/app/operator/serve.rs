@@ -80,6 +80,8 @@ pub(super) async fn run(mut config: OperatorConfig) -> Result<(), StartError> {
     let engine = Arc::clone(&composed.engine);
     let relay = composed.keeper.relay();
     let service = Service::new(engine, Arc::clone(&lock), relay, Arc::clone(&waker), super::name);
+    let (metrics, leads) = (Arc::clone(&composed.metrics), service.leading());
+    tasks.spawn(async move { metrics.follow(leads).await });
     if let Some(cluster) = composed.cluster.clone() {
         let (engine, backups) = (Arc::clone(&composed.engine), Arc::clone(&composed.backups));
         let leads = service.leading();

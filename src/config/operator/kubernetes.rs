@@ -2,7 +2,7 @@
 
 #![expect(clippy::option_option, reason = "a key that is absent is not one that is wrong")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,12 @@ pub struct SecretPlace {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kubernetes/{}/{}", self.namespace, self.name)
+    }
 }
 
 /// Completes the section, together with what leadership needs of it.
