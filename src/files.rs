@@ -1,8 +1,10 @@
-//! Files that are watched for change.
+//! Files that are watched for change, and files that are replaced whole.
 //!
 //! The directories are watched, not the files, so that atomic renames and the `..data` links of
 //! mounted Kubernetes volumes are seen. A slow poll stands behind the watch, for file systems
 //! that tell nothing.
+
+mod whole;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +25,9 @@ use tokio::{
     sync::{Mutex, watch},
     time::{sleep, timeout},
 };
+
+pub use whole::replace;
+pub(crate) use whole::{beside, forget, sync_parent};
 
 /// The quiet time after a change before the files are looked at: writers need several steps.
 const SETTLE: Duration = Duration::from_millis(100);

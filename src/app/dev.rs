@@ -18,7 +18,8 @@ use super::{StartError, dev_vault, running::Running, stopped};
 use crate::{
     cli::{self, Console, args::DevArgs},
     config::{self, Credential, reload::ConfigSource},
-    sealing::{generate_key, replace},
+    files::replace,
+    sealing::generate_key,
     store::sealed::SealedFile,
 };
 

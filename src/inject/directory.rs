@@ -1,18 +1,21 @@
 //! The webhook's certificate in a directory, for a webhook of one replica.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
 };
 
 use async_trait::async_trait;
 
 use super::certificate::{Certificates, Kept};
-use crate::domain::{
-    fault::{Fault, Reason},
-    secret::SecretValue,
+use crate::{
+    domain::{
+        fault::{Fault, Reason},
+        secret::SecretValue,
+    },
+    files::replace,
 };
 
 const CERTIFICATE: &str = "tls.crt";
@@ -38,18 +41,9 @@ impl Directory {
     /// The certificate last: who finds it finds what belongs to it.
     fn write(&self, kept: &Kept) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        self.put(AUTHORITIES, kept.authorities.as_bytes())?;
-        self.put(KEY, kept.key.expose())?;
-        self.put(CERTIFICATE, kept.certificate.as_bytes())
-    }
-
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let fresh = self.0.join(format!(".{name}.new"));
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.0.join(name))
+        replace(&self.0.join(AUTHORITIES), kept.authorities.as_bytes())?;
+        replace(&self.0.join(KEY), kept.key.expose())?;
+        replace(&self.0.join(CERTIFICATE), kept.certificate.as_bytes())
     }
 
     fn fault(&self, error: &io::Error) -> Fault {

@@ -1,16 +1,13 @@
-//! Encrypted files: age, one key that does not lie beside them, replaced whole or not at all.
+//! Encrypted files: age, one key that does not lie beside them.
 
 mod key;
 mod seal;
-mod write;
 
 use std::{io, path::Path};
 
 use age::x25519::Identity;
 
 pub use key::{generate_key, refuse_beside};
-pub use write::replace;
-pub(crate) use write::{beside, forget, sync_parent};
 
 /// A key that seals and opens files.
 pub struct Key(Identity);

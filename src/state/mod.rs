@@ -26,6 +26,7 @@ use crate::{
         state::{Distrust, Loaded, Rejected, SavedState, StateError, StateStore},
     },
     config::{self, Credential},
+    files,
     sealing::{self, Key, SealError},
 };
 
@@ -114,7 +115,7 @@ impl File {
         }
         let error = |error: io::Error| failed("writing", &self.path, &error);
         let sealed = self.key.seal(|plain| record::encode(state, plain)).map_err(error)?;
-        sealing::replace(&self.path, &sealed).map_err(error)?;
+        files::replace(&self.path, &sealed).map_err(error)?;
         *written = number;
         Ok(())
     }

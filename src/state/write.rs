@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::sealing::{beside, forget, sync_parent};
+use crate::files::{beside, forget, sync_parent};
 
 /// Files set aside that are kept for whoever looks into it; older ones go.
 const KEPT_ASIDE: usize = 3;

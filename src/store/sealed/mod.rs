@@ -28,8 +28,8 @@ use crate::{
         life::{Issued, Lifetime, Predecessor},
         secret::{Fields, Version},
     },
-    files::FileWatch,
-    sealing::{Key, SealError, refuse_beside, replace},
+    files::{FileWatch, replace},
+    sealing::{Key, SealError, refuse_beside},
 };
 
 /// No file of secrets comes near it.

@@ -20,8 +20,8 @@ use crate::{
         labels::Labels,
         secret::{Fields, SecretName},
     },
+    files::beside,
     rotation::ports::{Book, Journal, Leadership, SaveError, Stamp, Versions},
-    sealing::beside,
 };
 
 /// Versions that are kept of a secret.
