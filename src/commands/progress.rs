@@ -33,11 +33,15 @@ impl Desk {
     /// exit code.
     pub(super) async fn follow(
         &self,
-        secret: &SecretName,
-        id: &RotationId,
+        rotation: &Rotation,
         patience: Patience,
         console: &mut Console<'_>,
     ) -> Result<u8, Failure> {
+        let (secret, id) = (&rotation.secret, &rotation.id);
+        if !self.json {
+            let line = format!("{secret}: rotation {id}\n");
+            console.write(console.styled("1", &line).as_bytes())?;
+        }
         let mut shown = Shown { entries: 0, json: String::new() };
         loop {
             let (driven, rotation) = self.drive_shown(secret, id, &mut shown, console).await?;

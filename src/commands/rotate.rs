@@ -26,14 +26,6 @@ impl Desk {
         let id = (self.name)(self.now());
         Wish { id, kind, by: self.person.clone(), reason: Self::reason(reason), until }
     }
-
-    fn begins(&self, rotation: &Rotation, console: &mut Console<'_>) -> Result<(), Failure> {
-        if !self.json {
-            let line = format!("{}: rotation {}\n", rotation.secret, rotation.id);
-            console.write(console.styled("1", &line).as_bytes())?;
-        }
-        Ok(())
-    }
 }
 
 pub(super) async fn rotate(
@@ -54,9 +46,8 @@ pub(super) async fn rotate(
         return Ok(failure::OK);
     }
     let rotation = desk.engine.open(&secret, wish).await?;
-    desk.begins(&rotation, console)?;
     let patience = if args.wait { Patience::Over } else { Patience::InForce };
-    let code = desk.follow(&secret, &rotation.id, patience, console).await?;
+    let code = desk.follow(&rotation, patience, console).await?;
     if !args.validate || code != failure::OK {
         return Ok(code);
     }
@@ -76,8 +67,7 @@ pub(super) async fn resume(
         Some(open) if open.is_moving() => open,
         _ => desk.engine.resume(&secret).await?,
     };
-    desk.begins(&rotation, console)?;
-    desk.follow(&secret, &rotation.id, Patience::InForce, console).await
+    desk.follow(&rotation, Patience::InForce, console).await
 }
 
 pub(super) async fn rollback(
@@ -88,8 +78,7 @@ pub(super) async fn rollback(
 ) -> Result<u8, Failure> {
     let secret = desk.secret(name)?;
     let rotation = desk.engine.open(&secret, desk.wish(Kind::Rollback, reason, None)).await?;
-    desk.begins(&rotation, console)?;
-    let code = desk.follow(&secret, &rotation.id, Patience::Over, console).await?;
+    let code = desk.follow(&rotation, Patience::Over, console).await?;
     let book = desk.engine.book(&secret).await?;
     let ended = book.past.iter().find(|past| past.id == rotation.id);
     // To have gone back is what was asked for.
@@ -118,8 +107,7 @@ pub(super) async fn compromise(
     let monitoring = SignedDuration::try_from(args.monitoring).unwrap_or_default();
     let wish = desk.wish(kind, args.reason, None);
     let (rotation, _) = desk.engine.compromise(&secret, wish, monitoring).await?;
-    desk.begins(&rotation, console)?;
-    desk.follow(&secret, &rotation.id, Patience::Over, console).await
+    desk.follow(&rotation, Patience::Over, console).await
 }
 
 /// Asks on the terminal; without one, nobody agreed.
@@ -187,8 +175,7 @@ pub(super) async fn supply(
         return Err(Failure::new(failure::USAGE, why));
     }
     let rotation = desk.engine.supply(&secret, &fields, &desk.person).await?;
-    desk.begins(&rotation, console)?;
-    desk.follow(&secret, &rotation.id, Patience::InForce, console).await
+    desk.follow(&rotation, Patience::InForce, console).await
 }
 
 pub(super) async fn approve(
@@ -202,6 +189,5 @@ pub(super) async fn approve(
         return Ok(failure::OK);
     }
     let rotation = desk.engine.approve(&secret, &desk.person).await?;
-    desk.begins(&rotation, console)?;
-    desk.follow(&secret, &rotation.id, Patience::InForce, console).await
+    desk.follow(&rotation, Patience::InForce, console).await
 }

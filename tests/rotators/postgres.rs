@@ -20,7 +20,7 @@ use secret_broker::{
     },
     rotation::{
         ports::{Rotator, Validator},
-        rotators::postgres::{PostgresRotator, PostgresValidator},
+        rotators::postgres::{PostgresConsumer, PostgresRotator},
     },
 };
 
@@ -301,7 +301,7 @@ async fn passwords_that_the_server_does_not_take_are_refused() {
     let new = turned(&ended, None).await;
     let why = refused(ended.prove(&new).await);
     assert!(why.contains("refuses the login"), "{why}");
-    let validator = PostgresValidator::new(at(&server));
+    let validator = PostgresConsumer::new(at(&server));
     refused(validator.validate(&new, None).await);
     refused(validator.validate(&Fields::default(), None).await);
     server.execute("ALTER ROLE shop VALID UNTIL 'infinity'").await;
@@ -429,7 +429,7 @@ async fn the_servers_certificate_and_name_are_checked_and_plain_text_is_no_fallb
     let with = |ca: &Option<std::path::PathBuf>, server_name: &Option<String>| {
         let mut usage = at(&server);
         usage.endpoint.tls = Tls::Verify { ca: ca.clone(), server_name: server_name.clone() };
-        PostgresValidator::new(usage)
+        PostgresConsumer::new(usage)
     };
     let value = login("postgres", PASSWORD);
     with(&ca, &name).validate(&value, None).await.expect("a checked server");
@@ -437,9 +437,9 @@ async fn the_servers_certificate_and_name_are_checked_and_plain_text_is_no_fallb
         let fault = fault(with(ca, name).validate(&value, None).await);
         assert!(fault.reason.is_transient(), "{fault}");
     }
-    refused(PostgresValidator::new(at(&server)).validate(&value, None).await);
+    refused(PostgresConsumer::new(at(&server)).validate(&value, None).await);
     let plain = Postgres::start().await;
     let mut usage = at(&plain);
     usage.endpoint.tls = Tls::Verify { ca, server_name: name };
-    fault(PostgresValidator::new(usage).validate(&value, None).await);
+    fault(PostgresConsumer::new(usage).validate(&value, None).await);
 }

@@ -14,7 +14,7 @@ use secret_broker::{
     },
     rotation::{
         ports::{Login, Rotator, Validator},
-        rotators::redis::{RedisRotator, RedisValidator},
+        rotators::redis::{RedisConsumer, RedisRotator},
     },
 };
 
@@ -224,7 +224,7 @@ async fn refusals_are_told_from_faults() {
     let value = turned(&denied, None).await;
     let why = refused(denied.prove(&value).await);
     assert!(why.contains("the application's command") && why.contains("NOPERM"), "{why}");
-    let validator = RedisValidator::new(at(&server));
+    let validator = RedisConsumer::new(at(&server));
     validator.validate(&value, None).await.expect("it logs in");
     assert_eq!(validator.kind(), "redis");
     refused(validator.validate(&login("shop", "wrong"), None).await);
@@ -298,7 +298,7 @@ async fn the_servers_certificate_and_name_are_checked() {
         let mut usage = at(&server);
         usage.endpoint = endpoint(port);
         usage.endpoint.tls = Tls::Verify { ca: ca.clone(), server_name: server_name.clone() };
-        RedisValidator::new(usage)
+        RedisConsumer::new(usage)
     };
     let value = login("default", PASSWORD);
     validator(port, &ca, &name).validate(&value, None).await.expect("a checked server");

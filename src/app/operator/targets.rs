@@ -116,8 +116,8 @@ impl Reach {
             }
             Kind::Slack(settings) => Arc::new(validators::slack::Slack::new(settings, http())),
             Kind::Entropy(settings) => Arc::new(validators::entropy::Entropy::new(settings)),
-            Kind::Postgres(usage) => Arc::new(rotators::postgres::PostgresValidator::new(usage)),
-            Kind::Redis(usage) => Arc::new(rotators::redis::RedisValidator::new(usage)),
+            Kind::Postgres(usage) => Arc::new(rotators::postgres::PostgresConsumer::new(usage)),
+            Kind::Redis(usage) => Arc::new(rotators::redis::RedisConsumer::new(usage)),
         })
     }
 

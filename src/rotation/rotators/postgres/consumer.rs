@@ -1,5 +1,6 @@
 //! A credential used as its consumers use it.
 
+use async_trait::async_trait;
 use tokio_postgres::types::ToSql;
 
 use super::{
@@ -15,15 +16,20 @@ use crate::{
         fault::{Fault, Reason},
         secret::Fields,
     },
-    rotation::ports::{Evidence, TargetError},
+    rotation::ports::{Evidence, TargetError, Validator},
 };
 
-/// Uses a credential as its consumers do.
-pub(super) struct Consumer {
+/// Uses a credential as its consumers do, which is how one of `PostgreSQL` is validated.
+pub struct PostgresConsumer {
     pub(super) usage: Use,
 }
 
-impl Consumer {
+impl PostgresConsumer {
+    /// A consumer that uses values like this.
+    pub const fn new(usage: Use) -> Self {
+        Self { usage }
+    }
+
     /// Logs in everywhere, looks at its rights, and does what the application does.
     pub(super) async fn prove(&self, value: &Fields) -> Result<Evidence, TargetError> {
         let login = Login::of(value)?;
@@ -194,4 +200,19 @@ async fn alike(session: &mut Session, users: [&str; 2]) -> Result<(), TargetErro
 /// A name in a statement.
 pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[async_trait]
+impl Validator for PostgresConsumer {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn validate(
+        &self,
+        value: &Fields,
+        _previous: Option<&Fields>,
+    ) -> Result<Evidence, TargetError> {
+        self.prove(value).await
+    }
 }

@@ -13,8 +13,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use postgres_protocol::password::scram_sha_256;
 
+pub use self::consumer::PostgresConsumer;
+
 use self::{
-    consumer::{Consumer, quote},
+    consumer::quote,
     session::{Session, Trouble},
 };
 use super::{
@@ -25,20 +27,20 @@ use crate::{
     config::operator::targets::{
         endpoint::HostPort,
         form::Form,
-        postgres::{Postgres, Turn, Use},
+        postgres::{Postgres, Turn},
     },
     domain::{
         fault::{Fault, Reason},
         secret::Fields,
     },
     rotation::ports::{
-        self, Change, Evidence, Generated, Revocation, Rotator, Severity, TargetError, Validator,
+        self, Change, Evidence, Generated, Revocation, Rotator, Severity, TargetError,
     },
 };
 
 /// The rotator of a `PostgreSQL` credential.
 pub struct PostgresRotator {
-    consumer: Consumer,
+    consumer: PostgresConsumer,
     turn: Turn,
     former: Vec<String>,
     end_sessions: bool,
@@ -50,7 +52,7 @@ impl PostgresRotator {
     /// A rotator that changes the users with the operator's own `login`.
     pub fn new(settings: Postgres, login: Arc<dyn ports::Login>) -> Self {
         let Postgres { usage, turn, former, end_sessions, form, login: _ } = settings;
-        Self { consumer: Consumer { usage }, turn, former, end_sessions, form, login }
+        Self { consumer: PostgresConsumer::new(usage), turn, former, end_sessions, form, login }
     }
 
     fn users(&self) -> &[String] {
@@ -242,32 +244,5 @@ async fn end_sessions(
         }
         let still = TargetError::fault(Reason::Failed, format!("{open} sessions are still open"));
         patience.after(still).await?;
-    }
-}
-
-/// The validator of a `PostgreSQL` credential.
-pub struct PostgresValidator {
-    consumer: Consumer,
-}
-
-impl PostgresValidator {
-    /// A validator that uses values like this.
-    pub fn new(usage: Use) -> Self {
-        Self { consumer: Consumer { usage } }
-    }
-}
-
-#[async_trait]
-impl Validator for PostgresValidator {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
-    async fn validate(
-        &self,
-        value: &Fields,
-        _previous: Option<&Fields>,
-    ) -> Result<Evidence, TargetError> {
-        self.consumer.prove(value).await
     }
 }

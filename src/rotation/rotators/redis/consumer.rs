@@ -13,8 +13,9 @@ use crate::{
         fault::{Fault, Reason},
         secret::Fields,
     },
-    rotation::ports::{Evidence, TargetError},
+    rotation::ports::{Evidence, TargetError, Validator},
 };
+use async_trait::async_trait;
 
 /// The user that a login without a name is one of.
 pub(super) const DEFAULT: &str = "default";
@@ -24,12 +25,17 @@ pub(super) fn login(value: &Fields) -> Result<Login<'_>, TargetError> {
     Ok(Login { user: user(value).unwrap_or(DEFAULT), password: password(value)? })
 }
 
-/// Uses a credential as its consumers do.
-pub(super) struct Consumer {
+/// Uses a credential as its consumers do, which is how one of Redis is validated.
+pub struct RedisConsumer {
     pub(super) usage: Use,
 }
 
-impl Consumer {
+impl RedisConsumer {
+    /// A consumer that uses values like this.
+    pub const fn new(usage: Use) -> Self {
+        Self { usage }
+    }
+
     /// All servers.
     pub(super) fn servers(&self) -> impl Iterator<Item = &HostPort> {
         let endpoint = &self.usage.endpoint;
@@ -95,5 +101,20 @@ impl Consumer {
         login: Login<'_>,
     ) -> Result<Session, Trouble> {
         Session::open(address, &self.usage.endpoint.tls, login).await
+    }
+}
+
+#[async_trait]
+impl Validator for RedisConsumer {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn validate(
+        &self,
+        value: &Fields,
+        _previous: Option<&Fields>,
+    ) -> Result<Evidence, TargetError> {
+        self.prove(value).await
     }
 }

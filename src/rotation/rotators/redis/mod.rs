@@ -12,8 +12,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
+pub use self::consumer::RedisConsumer;
+
 use self::{
-    consumer::{Consumer, DEFAULT, login},
+    consumer::{DEFAULT, login},
     session::{Session, Trouble},
     users::{change, digested, end_sessions, existing, forget, keep},
 };
@@ -25,20 +27,20 @@ use crate::{
     config::operator::targets::{
         endpoint::HostPort,
         form::Form,
-        redis::{Redis, Turn, Use},
+        redis::{Redis, Turn},
     },
     domain::{
         fault::{Fault, Reason},
         secret::Fields,
     },
     rotation::ports::{
-        self, Change, Evidence, Generated, Revocation, Rotator, Severity, TargetError, Validator,
+        self, Change, Evidence, Generated, Revocation, Rotator, Severity, TargetError,
     },
 };
 
 /// The rotator of a Redis credential.
 pub struct RedisRotator {
-    consumer: Consumer,
+    consumer: RedisConsumer,
     turn: Turn,
     former: Vec<String>,
     form: Form,
@@ -60,7 +62,7 @@ impl RedisRotator {
     /// `requirepass` only, it logs in with the passwords that it replaces.
     pub fn new(settings: Redis, login: Option<Arc<dyn ports::Login>>) -> Self {
         let Redis { usage, turn, former, form, login: _ } = settings;
-        Self { consumer: Consumer { usage }, turn, former, form, login }
+        Self { consumer: RedisConsumer::new(usage), turn, former, form, login }
     }
 
     fn users(&self) -> Vec<&str> {
@@ -312,32 +314,5 @@ fn unless_gone<T>(done: Result<T, TargetError>) -> Result<Option<T>, TargetError
     match done {
         Err(TargetError::Fault(fault)) if fault.reason == Reason::NotFound => Ok(None),
         done => done.map(Some),
-    }
-}
-
-/// The validator of a Redis credential.
-pub struct RedisValidator {
-    consumer: Consumer,
-}
-
-impl RedisValidator {
-    /// A validator that uses values like this.
-    pub fn new(usage: Use) -> Self {
-        Self { consumer: Consumer { usage } }
-    }
-}
-
-#[async_trait]
-impl Validator for RedisValidator {
-    fn kind(&self) -> &'static str {
-        "redis"
-    }
-
-    async fn validate(
-        &self,
-        value: &Fields,
-        _previous: Option<&Fields>,
-    ) -> Result<Evidence, TargetError> {
-        self.consumer.prove(value).await
     }
 }
