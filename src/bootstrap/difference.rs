@@ -1,8 +1,8 @@
 //! What tells what is there from what should be, line by line.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Object, State, flat};
+use super::{Object, State};
 
 /// Lists whose order means nothing to Vault.
 const SETS: [&str; 5] = [
@@ -27,32 +27,47 @@ pub(super) fn of_texts(there: Option<&str>, wanted: &str) -> State {
     State::Different(merged(&there, &wanted))
 }
 
-/// Compares the fields that are wanted; what else is there is left as it is.
-pub(super) fn of_fields(there: Option<&Value>, object: &Object<'_>) -> State {
-    let shown = |name: &str, value: &Value| match value {
-        // A certificate, by its first line.
-        Value::String(text) if text.contains('\n') => {
-            format!("{name} = {} …", text.lines().next().unwrap_or_default())
-        }
-        value => format!("{name} = {value}"),
-    };
-    let Some(there) = there.map(|data| flat(data, object)) else {
-        let fields = object.fields.iter().map(|(name, value)| format!("+ {}", shown(name, value)));
+/// Compares the fields that are wanted; what else is there is left as it is. `fields` are what it shall have then.
+pub(super) fn of_fields(
+    there: Option<&Map<String, Value>>,
+    fields: &Map<String, Value>,
+    object: &Object<'_>,
+) -> State {
+    let Some(there) = there else {
+        let fields = fields.iter().map(|(name, value)| format!("+ {}", shown(name, value)));
         let credential = object.credential.map(|hidden| format!("+ {} = (not shown)", hidden.name));
         return State::Missing(fields.chain(credential).collect());
     };
     let mut lines = Vec::new();
-    for (name, value) in &object.fields {
+    for (name, value) in fields {
         let found = there.get(name);
         if found.is_some_and(|found| same(name, found, value)) {
             continue;
         }
-        if let Some(found) = found {
+        if let Some(found) = found.filter(|found| !is_nothing(found)) {
+            if object.owner == Some(name) {
+                return State::Taken(format!("{} is there", shown(name, found)));
+            }
             lines.push(format!("- {}", shown(name, found)));
         }
         lines.push(format!("+ {}", shown(name, value)));
     }
     if lines.is_empty() { State::Right } else { State::Different(lines) }
+}
+
+/// A field as people are told of it.
+fn shown(name: &str, value: &Value) -> String {
+    match value {
+        // A certificate, by its first line.
+        Value::String(text) if text.contains('\n') => {
+            format!("{name} = {} …", text.lines().next().unwrap_or_default())
+        }
+        value => format!("{name} = {value}"),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(str::is_empty)
 }
 
 fn same(name: &str, there: &Value, wanted: &Value) -> bool {
@@ -123,14 +138,17 @@ mod tests {
             unreachable!("an object")
         };
         let nested: Option<(&str, &[&str])> = Some(("connection_details", &["username"]));
-        let object = Object { path: "x".to_owned(), fields, nested, credential: None };
+        let object = Object { path: "x".to_owned(), fields, nested, ..Object::default() };
+        let of_fields = |there: &Value| {
+            of_fields(Some(&crate::bootstrap::flat(there, &object)), &object.fields, &object)
+        };
         let there = json!({
             "token_policies": ["b", "a"],
             "ttl": 60,
             "more": 1,
             "connection_details": { "username": "vault" },
         });
-        assert_eq!(of_fields(Some(&there), &object), State::Right);
+        assert_eq!(of_fields(&there), State::Right);
         let there = json!({ "token_policies": ["a"], "ttl": 60 });
         let lines = [
             r#"- token_policies = ["a"]"#,
@@ -138,6 +156,6 @@ mod tests {
             r#"+ username = "vault""#,
         ];
         let lines = lines.map(str::to_owned).to_vec();
-        assert_eq!(of_fields(Some(&there), &object), State::Different(lines));
+        assert_eq!(of_fields(&there), State::Different(lines));
     }
 }

@@ -1,8 +1,8 @@
 //! Brings Vault to what a configuration needs: engines, policies, roles.
 //!
 //! Invariants: nothing is removed, and nothing is changed that is as it should be, so that a second
-//! run does nothing; what was made for something else is left alone and told; no credential is in a
-//! difference.
+//! run does nothing; what was made for something else is left alone and told, and so is all below it;
+//! what others put into a list of roles stays there; no credential is in a difference.
 
 mod difference;
 pub mod policy;
@@ -39,7 +39,7 @@ pub enum State {
     Missing(Vec<String>),
     /// Different: lines to go begin with `-`, lines to come with `+`.
     Different(Vec<String>),
-    /// Something else has its name, and is left alone: what is there.
+    /// Something else has its name, and is left alone: what there is.
     Taken(String),
 }
 
@@ -71,10 +71,22 @@ pub async fn run(
         engines: vault.call(ApiMethod::Get, "sys/mounts", None).await?.data,
         auths: vault.call(ApiMethod::Get, "sys/auth", None).await?.data,
     };
+    let mut others: Vec<String> = Vec::new();
     for wanted in all {
-        let (what, state) = look(vault, &mounts, wanted).await?;
-        if apply && state.is_due() {
-            make(vault, wanted, matches!(state, State::Missing(_))).await?;
+        if let Wanted::Object(Object { path, .. }) = wanted
+            && let Some(above) = others.iter().find(|above| path.starts_with(above.as_str()))
+        {
+            let state = State::Taken(format!("{above} is somebody else's"));
+            told(&Looked { what: path.clone(), state });
+            continue;
+        }
+        let (what, state, fields) = look(vault, &mounts, wanted).await?;
+        match &state {
+            State::Taken(_) => others.extend(wanted.below()),
+            state if apply && state.is_due() => {
+                make(vault, wanted, fields, matches!(state, State::Missing(_))).await?;
+            }
+            _ => {}
         }
         told(&Looked { what, state });
     }
@@ -87,12 +99,13 @@ pub async fn is_audited(vault: &dyn VaultApi) -> Option<bool> {
     devices.as_object().map(|devices| !devices.is_empty())
 }
 
+/// What it is, how it is, and the fields that it shall have.
 async fn look(
     vault: &dyn VaultApi,
     mounts: &Mounts,
     wanted: &Wanted<'_>,
-) -> Result<(String, State), Fault> {
-    Ok(match wanted {
+) -> Result<(String, State, Map<String, Value>), Fault> {
+    let (what, state) = match wanted {
         Wanted::Engine { mount, kind, version } => {
             let what = match version {
                 Some(version) => format!("secrets engine {mount}/ ({kind}, version {version})"),
@@ -109,10 +122,13 @@ async fn look(
             (format!("policy {name}"), difference::of_texts(there, text))
         }
         Wanted::Object(object) => {
-            let there = read(vault, &object.path).await?;
-            (object.path.clone(), difference::of_fields(there.as_ref(), object))
+            let there = read(vault, &object.path).await?.map(|data| flat(&data, object));
+            let fields = object.beside(there.as_ref().unwrap_or(&Map::new()));
+            let state = difference::of_fields(there.as_ref(), &fields, object);
+            return Ok((object.path.clone(), state, fields));
         }
-    })
+    };
+    Ok((what, state, Map::new()))
 }
 
 fn mounted(mounts: &Value, mount: &str, kind: &str, version: Option<&str>) -> State {
@@ -125,8 +141,8 @@ fn mounted(mounts: &Value, mount: &str, kind: &str, version: Option<&str>) -> St
         return State::Right;
     }
     State::Taken(match found_version {
-        Some(version) => format!("{found}, version {version}"),
-        None => found.to_owned(),
+        Some(version) => format!("{found}, version {version} is there"),
+        None => format!("{found} is there"),
     })
 }
 
@@ -139,7 +155,12 @@ async fn read(vault: &dyn VaultApi, path: &str) -> Result<Option<Value>, Fault> 
     }
 }
 
-async fn make(vault: &dyn VaultApi, wanted: &Wanted<'_>, is_new: bool) -> Result<(), Fault> {
+async fn make(
+    vault: &dyn VaultApi,
+    wanted: &Wanted<'_>,
+    fields: Map<String, Value>,
+    is_new: bool,
+) -> Result<(), Fault> {
     let (path, body) = match wanted {
         Wanted::Engine { mount, kind, version } => {
             let options = version.map(|version| json!({ "version": version }));
@@ -150,7 +171,7 @@ async fn make(vault: &dyn VaultApi, wanted: &Wanted<'_>, is_new: bool) -> Result
             (format!("sys/policies/acl/{name}"), json!({ "policy": text }))
         }
         Wanted::Object(object) => {
-            let mut body = object.fields.clone();
+            let mut body = fields;
             if let Some(hidden) = object.credential.filter(|hidden| is_new || hidden.on_change) {
                 body.insert(hidden.name.to_owned(), text(hidden.value)?.into());
             }

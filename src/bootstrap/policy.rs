@@ -147,7 +147,6 @@ fn rotate(rules: &mut Rules, rotated: &Rotated) -> bool {
     if let Some(KvPlace { mount, path }) = &rotated.place {
         rules.path(&format!("{mount}/data/{path}"), KEEP);
         rules.path(&format!("{mount}/metadata/{path}"), KEEP);
-        rules.path(&format!("{mount}/destroy/{path}"), UPDATE);
     }
     let Target::VaultDatabase(database) = &rotated.target else { return false };
     let mount = &database.mount;

@@ -42,7 +42,7 @@ pub enum Wanted<'a> {
 }
 
 /// Anything that is read and written under one path.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Object<'a> {
     /// The path.
     pub path: String,
@@ -50,6 +50,10 @@ pub struct Object<'a> {
     pub fields: Map<String, Value>,
     /// Fields that are answered below this key.
     pub nested: Option<(&'static str, &'static [&'static str])>,
+    /// The field that says whose it is: with another value there it is somebody else's, and so is all below its path.
+    pub owner: Option<&'static str>,
+    /// The list that others may have a part in, which stays.
+    pub shared: Option<&'static str>,
     /// A credential that can't be read back.
     pub credential: Option<Hidden<'a>>,
 }
@@ -91,17 +95,17 @@ pub fn policies(config: &OperatorConfig) -> Result<Vec<Policy>, WideError> {
     Ok(policies)
 }
 
-/// All of it.
+/// All of it. `replaces` says that an auth method of another cluster's is to become this one's.
 ///
 /// # Errors
 /// When a path would open more than one secret, or a file can't be read.
-pub fn wanted(config: &OperatorConfig) -> Result<Vec<Wanted<'_>>, WantedError> {
+pub fn wanted(config: &OperatorConfig, replaces: bool) -> Result<Vec<Wanted<'_>>, WantedError> {
     let bootstrap = &config.bootstrap;
     let mut all = engines(config);
     all.extend(policies(config)?.into_iter().map(Wanted::Policy));
     if let Some(kubernetes) = &bootstrap.kubernetes {
         all.push(Wanted::Auth { mount: kubernetes.mount.clone(), kind: "kubernetes" });
-        all.push(method(kubernetes)?);
+        all.push(method(kubernetes, replaces)?);
         all.push(login(kubernetes, &bootstrap.operator));
         let roles = bootstrap.sidecars.iter().chain(&bootstrap.pods.roles);
         all.extend(roles.map(|sidecars| login(kubernetes, &sidecars.role)));
@@ -119,6 +123,37 @@ pub fn wanted(config: &OperatorConfig) -> Result<Vec<Wanted<'_>>, WantedError> {
         all.push(object(format!("auth/token/roles/{role}"), fields));
     }
     Ok(all)
+}
+
+impl Wanted<'_> {
+    /// What all paths below it begin with, if it has any.
+    pub(super) fn below(&self) -> Option<String> {
+        match self {
+            Self::Engine { mount, .. } => Some(format!("{mount}/")),
+            Self::Auth { mount, .. } => Some(format!("auth/{mount}/")),
+            Self::Object(object) => object.path.strip_suffix("config").map(str::to_owned),
+            Self::Policy(_) => None,
+        }
+    }
+}
+
+impl Object<'_> {
+    /// Its fields, with what others have in the list that they share.
+    pub(super) fn beside(&self, there: &Map<String, Value>) -> Map<String, Value> {
+        let mut fields = self.fields.clone();
+        let Some(name) = self.shared else { return fields };
+        let theirs = there.get(name).and_then(Value::as_array);
+        if let (Some(theirs), Some(Value::Array(ours))) = (theirs, fields.get_mut(name)) {
+            if theirs.iter().any(|one| one == "*") {
+                *ours = theirs.clone();
+            } else {
+                let new: Vec<_> =
+                    theirs.iter().filter(|one| !ours.contains(one)).cloned().collect();
+                ours.extend(new);
+            }
+        }
+        fields
+    }
 }
 
 fn engines(config: &OperatorConfig) -> Vec<Wanted<'static>> {
@@ -148,10 +183,10 @@ fn object(path: String, fields: Value) -> Wanted<'static> {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    Wanted::Object(Object { path, fields, nested: None, credential: None })
+    Wanted::Object(Object { path, fields, ..Object::default() })
 }
 
-fn method(kubernetes: &KubernetesAuth) -> Result<Wanted<'_>, WantedError> {
+fn method(kubernetes: &KubernetesAuth, replaces: bool) -> Result<Wanted<'_>, WantedError> {
     let mut fields = Map::from_iter([
         ("kubernetes_host".to_owned(), json!(kubernetes.host)),
         ("disable_local_ca_jwt".to_owned(), json!(kubernetes.outside)),
@@ -162,12 +197,13 @@ fn method(kubernetes: &KubernetesAuth) -> Result<Wanted<'_>, WantedError> {
     Ok(Wanted::Object(Object {
         path: format!("auth/{}/config", kubernetes.mount),
         fields,
-        nested: None,
+        owner: (!replaces).then_some("kubernetes_host"),
         credential: kubernetes.reviewer.as_ref().map(|value| Hidden {
             name: "token_reviewer_jwt",
             value,
             on_change: true,
         }),
+        ..Object::default()
     }))
 }
 
@@ -204,8 +240,10 @@ fn database<'a>(connection: &'a DatabaseConnection, all: &mut Vec<Wanted<'a>>) {
         path: format!("{mount}/config/{name}"),
         fields,
         nested: Some(("connection_details", &["connection_url", "username"])),
+        shared: Some("allowed_roles"),
         // Vault may have replaced it since the connection was made.
         credential: Some(Hidden { name: "password", value: password, on_change: false }),
+        ..Object::default()
     }));
     for (role, (creation, revocation, ttl, max_ttl)) in &connection.roles {
         let fields = json!({

@@ -85,6 +85,9 @@ pub struct BootstrapVault {
     /// The injection webhook's configuration: its grants become roles and policies, too.
     #[arg(long, value_name = "FILE")]
     pub inject: Option<PathBuf>,
+    /// Make the auth method this cluster's where another one's is configured.
+    #[arg(long)]
+    pub replace_auth: bool,
     /// Write the policies as files into this directory, ask no Vault, and do nothing else.
     #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
     pub policies: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use serde_json::json;
 
+use super::args::BootstrapVault;
 use crate::{
     bootstrap::{self, Looked, State, WantedError},
     cli::{Console, Failure, failure},
@@ -38,10 +39,12 @@ pub fn write_policies(
 pub async fn vault(
     config: &OperatorConfig,
     vault: &dyn VaultApi,
-    (dry_run, as_json): (bool, bool),
+    args: &BootstrapVault,
+    as_json: bool,
     console: &mut Console<'_>,
 ) -> Result<u8, Failure> {
-    let wanted = bootstrap::wanted(config).map_err(|error| wrong(&error))?;
+    let dry_run = args.dry_run;
+    let wanted = bootstrap::wanted(config, args.replace_auth).map_err(|error| wrong(&error))?;
     let mut looked = Vec::new();
     let ended = bootstrap::run(vault, &wanted, !dry_run, |one| looked.push(one.clone())).await;
     let mut text = String::new();
@@ -54,6 +57,7 @@ pub async fn vault(
     }
     if !as_json {
         text.push_str(&sum(&looked, dry_run));
+        text.push_str(&advice(&looked, config));
         if bootstrap::is_audited(vault).await == Some(false) {
             text.push_str(
                 "Vault has no audit device: vault audit enable file file_path=/vault/audit/audit.log\n",
@@ -76,7 +80,7 @@ fn shown(one: &Looked, console: &Console<'_>) -> String {
         State::Missing(lines) => ("+", "32", &lines[..]),
         State::Different(lines) => ("~", "33", &lines[..]),
         State::Taken(found) => {
-            let text = format!("! {}: {found} is there, and is left alone", one.what);
+            let text = format!("! {}: {found}, and is left alone", one.what);
             return console.styled("31", &text) + "\n";
         }
     };
@@ -97,18 +101,36 @@ fn line(one: &Looked) -> serde_json::Value {
     json!({ "what": one.what, "state": state, "lines": lines })
 }
 
+/// What to do about an auth method of another cluster's.
+fn advice(looked: &[Looked], config: &OperatorConfig) -> String {
+    let Some(kubernetes) = &config.bootstrap.kubernetes else { return String::new() };
+    let path = format!("auth/{}/config", kubernetes.mount);
+    let is_others = |one: &Looked| one.what == path && matches!(one.state, State::Taken(_));
+    if !looked.iter().any(is_others) {
+        return String::new();
+    }
+    format!(
+        "auth/{}/ lets another cluster log in: give this one a mount of its own (bootstrap.kubernetes.mount), or make it this one's by --replace-auth\n",
+        kubernetes.mount
+    )
+}
+
 fn sum(looked: &[Looked], dry_run: bool) -> String {
     let count = |is: fn(&State) -> bool| looked.iter().filter(|one| is(&one.state)).count();
     let made = count(|state| matches!(state, State::Missing(_)));
     let changed = count(|state| matches!(state, State::Different(_)));
     let right = count(|state| *state == State::Right);
+    let taken = match count(|state| matches!(state, State::Taken(_))) {
+        0 => String::new(),
+        taken => format!("; {taken} are somebody else's"),
+    };
     if made + changed == 0 {
-        return format!("nothing to do: {right} are as they should be\n");
+        return format!("nothing to do: {right} are as they should be{taken}\n");
     }
     if dry_run {
         return format!(
-            "would make {made} and change {changed}; {right} are as they should be; nothing was changed\n"
+            "would make {made} and change {changed}; {right} are as they should be{taken}; nothing was changed\n"
         );
     }
-    format!("made {made}, changed {changed}; {right} were as they should be\n")
+    format!("made {made}, changed {changed}; {right} were as they should be{taken}\n")
 }

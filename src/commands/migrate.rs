@@ -88,9 +88,9 @@ fn needs(migrated: &Migrated) -> String {
         let keys = minimal::secret(secret).unwrap_or_default();
         let _ = writeln!(text, "[secrets.\"{name}\"]\n{keys}");
     }
-    let names: Vec<_> = migrated.secrets.keys().map(|name| format!("\"{name}\"")).collect();
-    let names = names.join(", ");
-    for (namespace, account) in &migrated.identities {
+    for ((namespace, account), names) in &migrated.grants {
+        let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+        let names = names.join(", ");
         let _ = writeln!(
             text,
             "[[grant]]\nnamespaces = [\"{namespace}\"]\nservice_accounts = [\"{account}\"]\nsecrets = [{names}]"

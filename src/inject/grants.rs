@@ -18,10 +18,10 @@ pub(super) fn check(
     identity: &Identity,
     settings: &Settings,
 ) -> Result<(), Vec<Mistake>> {
-    let grants: Vec<_> = config.grants.iter().filter(|grant| grant.is_about(identity)).collect();
+    let granted = Granted::to(identity, config);
     let Identity { namespace, service_account } = identity;
     if settings.config_map.is_some() {
-        if grants.iter().any(|grant| grant.own_configuration) {
+        if granted.grants.iter().any(|grant| grant.own_configuration) {
             return Ok(());
         }
         return Err(vec![Mistake {
@@ -33,27 +33,53 @@ pub(super) fn check(
                 .to_owned(),
         }]);
     }
-    let granted = |name: &str| {
-        let category = config.secrets.get(name)?.category.as_deref().unwrap_or_default();
-        grants.iter().any(|grant| grant.covers(name, category)).then_some(())
-    };
-    let refused: Vec<_> =
-        settings.secrets.values().filter(|name| granted(name).is_none()).collect();
-    if refused.is_empty() {
-        return Ok(());
+    let names = settings.secrets.values().filter(|name| !granted.has(name));
+    let refusal =
+        |name: &String| granted.refusal(whole("secrets"), name, config.secrets.contains_key(name));
+    let refused: Vec<_> = names.map(refusal).collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
+}
+
+/// What a service account may read of the catalogue.
+pub(super) struct Granted<'a> {
+    config: &'a InjectConfig,
+    identity: &'a Identity,
+    grants: Vec<&'a Grant>,
+}
+
+impl<'a> Granted<'a> {
+    pub(super) fn to(identity: &'a Identity, config: &'a InjectConfig) -> Self {
+        let grants = config.grants.iter().filter(|grant| grant.is_about(identity)).collect();
+        Self { config, identity, grants }
     }
-    let may = config.secrets.keys().filter(|name| granted(name).is_some());
-    let accepted = accepted(&may.map(String::as_str).collect::<Vec<_>>());
-    let mistakes = refused.into_iter().map(|name| {
-        let is_known = config.secrets.contains_key(name);
-        tracing::info!(secret = name, namespace, service_account, is_known, "a pod asks for what is not granted");
+
+    /// Whether the catalogue has a secret of this name that it may read.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.config.secrets.get(name).is_some_and(|secret| {
+            let category = secret.category.as_deref().unwrap_or_default();
+            self.grants.iter().any(|grant| grant.covers(name, category))
+        })
+    }
+
+    /// Why it does not get what `place` asks for, and what it would get. Whether that is known is for the log alone.
+    pub(super) fn refusal(&self, place: String, asked: &str, is_known: bool) -> Mistake {
+        let Identity { namespace, service_account } = self.identity;
+        tracing::info!(
+            secret = asked,
+            namespace,
+            service_account,
+            is_known,
+            "a pod asks for what is not granted"
+        );
+        let may = self.config.secrets.keys().map(String::as_str).filter(|name| self.has(name));
         Mistake {
-            place: whole("secrets"),
-            found: format!("\"{name}\" is unknown, or not granted to service account {namespace}/{service_account}"),
-            accepted: accepted.clone(),
+            place,
+            found: format!(
+                "\"{asked}\" is unknown, or not granted to service account {namespace}/{service_account}"
+            ),
+            accepted: accepted(&may.collect::<Vec<_>>()),
         }
-    });
-    Err(mistakes.collect())
+    }
 }
 
 fn accepted(may: &[&str]) -> String {

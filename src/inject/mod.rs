@@ -6,6 +6,7 @@
 //! - Pods of the webhook's own namespace and of the excluded ones pass untouched, so that a webhook that fails can't keep
 //!   itself or the cluster from coming back.
 
+mod adopted;
 pub mod annotations;
 pub mod certificate;
 mod configuration;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Mistake, Namespaces,
+    adopted::Adopted,
     annotations::{self, Kind, PREFIX, whole},
     configuration::Identity,
     edit::Op,
@@ -69,6 +70,15 @@ struct Request {
     old_object: Value,
     #[serde(default)]
     dry_run: Option<bool>,
+}
+
+impl Request {
+    /// Whose pod it is.
+    fn identity(&self) -> Identity {
+        let account = self.object.pointer("/spec/serviceAccountName").and_then(Value::as_str);
+        let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
+        Identity { namespace: self.namespace.clone(), service_account: account.to_owned() }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,7 +192,11 @@ impl Admission {
 
     async fn created(&self, door: Door, request: &Request, config: &InjectConfig) -> Verdict {
         let pod = &request.object;
-        let given = match self.given(request, config).await {
+        let adopted = match Adopted::of(pod, &request.identity(), config) {
+            Ok(adopted) => adopted,
+            Err((code, mistakes)) => return Verdict::refused(code, mistakes),
+        };
+        let given = match self.given(request, &adopted, config).await {
             Ok(given) => given,
             Err(refused) => return refused,
         };
@@ -208,12 +222,13 @@ impl Admission {
             let mistakes = vec![mistake];
             return Verdict::Refused { code: 403, mistakes, outcome: Outcome::Uninjected };
         }
-        let wanted = match Wanted::of(request, &given, config) {
+        let mut wanted = match Wanted::of(request, &given, config) {
             Ok(wanted) => wanted,
-            Err((code, mistakes)) => return Verdict::refused(code, mistakes),
+            Err((code, mistakes)) => return Verdict::refused(code, adopted.told(mistakes)),
         };
+        adopted.beside(&mut wanted.generated);
         match (door, pod::patch(pod, &wanted.settings, &wanted.generated)) {
-            (_, Err(mistakes)) => Verdict::refused(400, mistakes),
+            (_, Err(mistakes)) => Verdict::refused(400, adopted.told(mistakes)),
             (Door::Validate, Ok(_)) => match wanted.stands(pod) {
                 Ok(()) => Verdict::passes(Outcome::None),
                 Err(mistakes) => Verdict::refused(403, mistakes),
@@ -221,7 +236,8 @@ impl Admission {
             (Door::Mutate, Ok(patch)) => {
                 let again = pod::is_injected(pod);
                 let outcome = if again { Outcome::None } else { Outcome::Injected };
-                Verdict::Allowed { ops: patch.ops, warnings: patch.warnings, outcome }
+                let warnings = [adopted.warnings, patch.warnings].concat();
+                Verdict::Allowed { ops: patch.ops, warnings, outcome }
             }
         }
     }
@@ -262,7 +278,7 @@ impl Admission {
                 Verdict::refused(400, mistakes)
             };
         }
-        let given = match self.given(request, config).await {
+        let given = match self.given(request, &Adopted::default(), config).await {
             Ok(given) => given,
             Err(refused) => return refused,
         };
@@ -283,13 +299,15 @@ impl Admission {
         }
     }
 
-    /// What holds for the pod: its annotations, and its namespace's.
+    /// What holds for the pod: its annotations with those that it was adopted by, and its namespace's.
     async fn given(
         &self,
         request: &Request,
+        adopted: &Adopted,
         config: &InjectConfig,
     ) -> Result<BTreeMap<String, String>, Verdict> {
-        let own = pod::annotations(&request.object);
+        let mut own = pod::annotations(&request.object);
+        adopted.beside(&mut own);
         if config.webhook.excluded.contains(&request.namespace) {
             return Ok(own);
         }
@@ -332,14 +350,7 @@ impl Wanted {
         let host_network = pod::uses_host_network(pod);
         let settings =
             Settings::read(given, &config.sidecar, host_network).map_err(|all| (400, all))?;
-        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str);
-        let identity = Identity {
-            namespace: request.namespace.clone(),
-            service_account: account
-                .filter(|name| !name.is_empty())
-                .unwrap_or("default")
-                .to_owned(),
-        };
+        let identity = request.identity();
         grants::check(config, &identity, &settings).map_err(|all| (403, all))?;
         let generated = pod::generated(&settings, given, &identity, &config.secrets)
             .map_err(|all| (400, all))?;

@@ -6,6 +6,7 @@ use std::{
     fmt::Write,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,6 +18,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
+
+use tokio::time::timeout;
 
 use super::{Cluster, OPERATOR, PREFIX, client::Object};
 use crate::{
@@ -173,8 +176,11 @@ impl From<&Alert> for Happened {
     }
 }
 
+/// How long an event is waited for once people were called: a process that ends then would lose it.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Writes an event for each alert. Events are no people: whether an alert was raised is for the
-/// others to say.
+/// others to say, who are called whether or not the API server answers.
 pub struct WithEvents {
     people: Arc<dyn Alerts>,
     events: Arc<Events>,
@@ -190,10 +196,17 @@ impl WithEvents {
 #[async_trait]
 impl Alerts for WithEvents {
     async fn raise(&self, alert: &Alert) -> Result<(), Fault> {
-        if let Err(fault) = self.events.tell(&Happened::from(alert)).await {
-            tracing::warn!(alert = %alert.name, %fault, "no event was written");
-        }
-        self.people.raise(alert).await
+        let (events, happened) = (Arc::clone(&self.events), Happened::from(alert));
+        let name = alert.name.clone();
+        // It goes on by itself when it takes longer than anybody waits.
+        let written = tokio::spawn(async move {
+            if let Err(fault) = events.tell(&happened).await {
+                tracing::warn!(alert = %name, %fault, "no event was written");
+            }
+        });
+        let raised = self.people.raise(alert).await;
+        let _ = timeout(GRACE, written).await;
+        raised
     }
 }
 
@@ -214,17 +227,86 @@ fn shortened(note: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
-    #[test]
-    fn an_alert_is_an_event_of_one_word() {
-        let alert = Alert {
+    use jiff::Timestamp;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        config::operator::kubernetes::{ApiServer, Kubernetes},
+        domain::time::Moment,
+    };
+
+    fn alert() -> Alert {
+        Alert {
             urgency: Urgency::Critical,
             name: "rotation_parked".into(),
             secret: "JWT_SECRET".parse().unwrap(),
             summary: "rotation x can't go on".to_owned(),
+        }
+    }
+
+    /// A time at which nothing goes on.
+    struct Fixed;
+
+    impl Clock for Fixed {
+        fn now(&self) -> Moment {
+            Moment::default()
+        }
+
+        fn wall(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
+    /// People, and how many times they were called.
+    #[derive(Default)]
+    struct Called(AtomicU32);
+
+    #[async_trait]
+    impl Alerts for Called {
+        async fn raise(&self, _: &Alert) -> Result<(), Fault> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn people_are_called_while_the_api_server_keeps_silent() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let token_file = directory.path().join("token");
+        std::fs::write(&token_file, "token").unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let settings = Kubernetes {
+            server: Some(ApiServer { address, token_file, ca_file: None }),
+            namespace: Some("operator".to_owned()),
+            timeout: Duration::from_hours(1),
+            status: None,
+            deployment: None,
+            encrypted_at_rest: false,
+            compare_interval: Duration::from_mins(1),
+            lease: None,
         };
-        let happened = Happened::from(&alert);
+        let cluster = Cluster::connect(&settings).unwrap();
+        let about = About::ConfigMap("status".to_owned());
+        let events = Events::new(cluster, about, "one".to_owned(), Arc::new(Fixed));
+        let events = Arc::new(events);
+        let people = Arc::new(Called::default());
+        let alerts = WithEvents::new(Arc::clone(&people) as Arc<dyn Alerts>, events);
+        let (alert, again) = (alert(), alert());
+        let raising = async {
+            alerts.raise(&alert).await.unwrap();
+            alerts.raise(&again).await.unwrap();
+        };
+        let (_asked, ()) = tokio::join!(silent.accept(), raising);
+        assert_eq!(people.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_alert_is_an_event_of_one_word() {
+        let happened = Happened::from(&alert());
         assert_eq!((happened.reason.as_str(), happened.is_warning), ("RotationParked", true));
     }
 

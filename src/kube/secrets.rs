@@ -3,9 +3,14 @@
 //! Each version is an immutable object `NAME-vN`: two writers can't make the same one. The head
 //! object `NAME` holds, besides the labels, the data of the version that the label `current` names,
 //! for pods to mount; labels and data are replaced together, and only if nobody replaced them
-//! meanwhile. A Secret that was there before becomes version 1.
+//! meanwhile. A Secret that was there before becomes version 1. Versions are told by what the operator
+//! wrote beside them, and not by their names alone: what others made is neither read nor replaced nor
+//! removed. As in Vault's key-value engine the last ones are kept, and those that a label names.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use k8s_openapi::{
@@ -26,6 +31,9 @@ use crate::{
 /// How often a change of the head is tried when others change it too.
 const ATTEMPTS: u32 = 5;
 
+/// Versions that are kept, besides those that labels name.
+const KEPT: u64 = 10;
+
 /// The versions of one secret.
 pub struct SecretVersions {
     cluster: Cluster,
@@ -43,8 +51,19 @@ impl SecretVersions {
         format!("{}-v{version}", self.at.name)
     }
 
+    /// The object of a version; nothing where another of its name is.
     async fn stored(&self, version: u64) -> Result<Option<Secret>, Fault> {
-        self.cluster.get(&self.at.namespace, &self.name(version)).await
+        let found = self.cluster.get(&self.at.namespace, &self.name(version)).await?;
+        Ok(found.filter(|secret| self.is_own(secret)))
+    }
+
+    fn is_own(&self, secret: &Secret) -> bool {
+        let ObjectMeta { labels, annotations, .. } = &secret.metadata;
+        let says = |all: &Option<BTreeMap<String, String>>, name: &str, text: &str| {
+            all.as_ref().and_then(|all| all.get(name)).is_some_and(|found| found == text)
+        };
+        says(labels, MANAGED_BY, OPERATOR)
+            && says(annotations, &format!("{PREFIX}/secret"), &self.at.name)
     }
 
     async fn existing(&self, version: u64) -> Result<Secret, Fault> {
@@ -78,7 +97,37 @@ impl SecretVersions {
             immutable: Some(true),
             ..Secret::default()
         };
-        self.cluster.create(&self.at.namespace, &secret).await.map(drop)
+        match self.cluster.create(&self.at.namespace, &secret).await {
+            Err(fault) if fault.reason == Reason::Conflict => match self.stored(version).await? {
+                Some(_) => Err(fault),
+                None => Err(self.taken(version)),
+            },
+            made => made.map(drop),
+        }
+    }
+
+    /// Somebody else's object has the name of a version.
+    fn taken(&self, version: u64) -> Fault {
+        let (name, place) = (self.name(version), &self.place);
+        let detail = format!(
+            "the Secret {name} was not made by the operator, and is left as it is: rename it, or give {place} another name"
+        );
+        Fault::new(Reason::Invalid, detail)
+    }
+
+    /// Removes the versions that are neither kept after this one nor named by a label; the oldest that is left.
+    async fn forget(&self, head: &Head, latest: u64) -> Result<u64, Fault> {
+        let named: BTreeSet<_> = head.labels()?.versions().collect();
+        let kept = latest.saturating_sub(KEPT).saturating_add(1);
+        let mut oldest = kept;
+        for version in (head.oldest()..kept).rev() {
+            if named.contains(&version) {
+                oldest = version;
+            } else if self.stored(version).await?.is_some() {
+                self.cluster.delete::<Secret>(&self.at.namespace, &self.name(version)).await?;
+            }
+        }
+        Ok(oldest)
     }
 
     /// Changes the head as `change` says, again when somebody else changed it meanwhile.
@@ -103,12 +152,14 @@ impl SecretVersions {
         Err(last.unwrap_or_else(|| Fault::new(Reason::Conflict, "others change it all the time")))
     }
 
-    /// Notes that this many versions were made, so that no number is used again.
+    /// Notes that this many versions were made, so that no number is used again, and removes what is not kept.
     async fn note(&self, version: u64) -> Result<(), Fault> {
+        let oldest = self.forget(&self.head().await?, version).await?;
         self.change(|head| {
             let is_new = head.latest() < version;
             if is_new {
                 head.annotate("latest", &version.to_string());
+                head.annotate("oldest", &oldest.to_string());
             }
             Ok(is_new)
         })
@@ -190,20 +241,6 @@ impl Versions for SecretVersions {
         })
         .await
     }
-
-    async fn destroy(&self, version: u64) -> Result<(), Fault> {
-        self.note(version).await?;
-        self.cluster.delete::<Secret>(&self.at.namespace, &self.name(version)).await?;
-        // Nobody is served what was destroyed.
-        self.change(|head| {
-            let is_served = head.labels()?.current == Some(version) && !head.data().is_empty();
-            if is_served {
-                head.data().clear();
-            }
-            Ok(is_served)
-        })
-        .await
-    }
 }
 
 /// The object that holds labels, and what is in force.
@@ -238,6 +275,11 @@ impl Head {
     /// The latest version that was noted.
     fn latest(&self) -> u64 {
         self.annotation("latest").and_then(|latest| latest.parse().ok()).unwrap_or(0)
+    }
+
+    /// The oldest version that may still be there.
+    fn oldest(&self) -> u64 {
+        self.annotation("oldest").and_then(|oldest| oldest.parse().ok()).unwrap_or(1)
     }
 
     fn labels(&self) -> Result<Labels, Fault> {

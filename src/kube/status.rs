@@ -37,14 +37,18 @@ impl StatusWriter {
         Self { cluster, name, events, told: Mutex::default() }
     }
 
-    /// Looks at all secrets and writes what changed. What can't be looked at stays as it was
-    /// written.
+    /// Looks at these secrets and writes what changed. The others, and what can't be looked at, stay
+    /// as they were written.
     ///
     /// # Errors
     /// When the object can't be read or written.
-    pub async fn write(&self, engine: &Engine) -> Result<(), Fault> {
+    pub async fn write(
+        &self,
+        engine: &Engine,
+        secrets: &BTreeSet<SecretName>,
+    ) -> Result<(), Fault> {
         let mut standings = BTreeMap::new();
-        for secret in engine.catalogue().keys() {
+        for secret in secrets {
             match engine.status(secret).await {
                 Ok(status) => {
                     standings.insert(key(secret), standing(&status));
@@ -125,9 +129,9 @@ impl StatusWriter {
     }
 }
 
-/// The name of a secret as a key of the object, which can't have slashes.
+/// The name of a secret as a key of the object, which can't have slashes; different names are different keys.
 fn key(secret: &SecretName) -> String {
-    secret.as_str().replace('/', "__")
+    secret.as_str().replace('.', ".-").replace('/', "._")
 }
 
 fn standing(status: &Status) -> String {
@@ -151,4 +155,19 @@ fn standing(status: &Status) -> String {
         "monitoredUntil": book.monitored_until,
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_names_are_different_keys_of_the_objects_form() {
+        let names = ["JWT_SECRET", "a/b", "a__b", "a.b", "a._b", "a.-b", "a.-_b", "./b", ".b"];
+        let keys: BTreeSet<_> = names.iter().map(|name| key(&name.parse().unwrap())).collect();
+        assert_eq!(keys.len(), names.len(), "{keys:?}");
+        assert!(keys.contains("JWT_SECRET") && keys.contains("a._b"));
+        let known = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        assert!(keys.iter().all(|key| key.chars().all(known) && !key.starts_with("..")));
+    }
 }

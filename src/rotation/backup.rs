@@ -5,7 +5,7 @@
 //! happens to copies never holds up a rotation.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -146,14 +146,12 @@ impl Backups {
         Ok(Comparison::Written(version))
     }
 
-    /// Takes care of all copies, and tells people what drifted, once. Those that were the version
-    /// in force when they were compared last are compared again only if `all` are to be. What fails
-    /// is tried again at the next call.
-    pub async fn follow(&self, engine: &Engine, all: bool) {
-        for (secret, managed) in engine.catalogue() {
-            if !self.copies.contains_key(secret) {
-                continue;
-            }
+    /// Takes care of the copies of these secrets, and tells people what drifted, once. Those that were
+    /// the version in force when they were compared last are compared again only if `all` are to be.
+    /// What fails is tried again at the next call that names it.
+    pub async fn follow(&self, engine: &Engine, secrets: &BTreeSet<SecretName>, all: bool) {
+        for secret in secrets.iter().filter(|secret| self.copies.contains_key(*secret)) {
+            let Some(managed) = engine.catalogue().get(secret) else { continue };
             let compared = self.compared().get(secret).copied();
             if !all && compared.is_some() && in_force(managed).await.ok() == compared {
                 continue;

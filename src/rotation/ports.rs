@@ -265,7 +265,8 @@ pub trait Versions: Send + Sync {
     /// The value of a version.
     async fn read(&self, version: u64) -> Result<Arc<Fields>, Fault>;
 
-    /// Stores a further version, if `after` is the latest one.
+    /// Stores a further version, if `after` is the latest one. A place forgets by itself the oldest of many
+    /// versions, and none that a label names.
     ///
     /// # Errors
     /// [`Reason::Conflict`] when it is not.
@@ -279,9 +280,6 @@ pub trait Versions: Send + Sync {
     /// # Errors
     /// [`Reason::Conflict`] when an actor of a higher epoch moved them.
     async fn label(&self, labels: &Labels) -> Result<(), Fault>;
-
-    /// Destroys the value of a version for good.
-    async fn destroy(&self, version: u64) -> Result<(), Fault>;
 }
 
 /// What is written down of one secret's rotations.

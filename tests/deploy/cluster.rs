@@ -158,7 +158,9 @@ async fn it_is_installed_upgraded_and_uninstalled_and_leaves_nothing_behind() {
     let kept = kubernetes.read(&certificates).await["data"].clone();
     let bundle = kubernetes.read(&hook).await["webhooks"][0]["clientConfig"]["caBundle"].clone();
     assert!(bundle.is_string() && kept["tls.key"].is_string());
-    deploy("upgrade", &["--set", "operator.replicas=3", "--set", "webhook.timeoutSeconds=5"]);
+    let more = "operator.replicas=3,webhook.timeoutSeconds=5,webhook.config.webhook.vault_annotations=true";
+    deploy("upgrade", &["--set", more]);
+    pods_that_ask_wait_for_the_webhook(&kubernetes).await;
     let deployment = kubernetes.read(&at("apps/deployments", "sb-secret-broker-operator")).await;
     assert_eq!(deployment["spec"]["replicas"], 3);
     assert_eq!(kubernetes.read(&lease).await["spec"]["holderIdentity"], "one of two");
@@ -192,6 +194,24 @@ async fn pods_are_admitted(kubernetes: &Kubernetes, namespace: &str) {
         pod["spec"]["containers"][0]["securityContext"] = json!({});
         let (status, answer) = kubernetes.request("POST", &path, Some(pod)).await;
         assert_eq!(status, 403, "the namespace is restricted: {answer}");
+    }
+}
+
+/// While no webhook answers, only pods that ask, in either way, are held up.
+async fn pods_that_ask_wait_for_the_webhook(kubernetes: &Kubernetes) {
+    let namespace = kubernetes.namespace("shop", json!({})).await;
+    let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    for (annotation, asks) in [
+        ("secretbroker.dev/inject", true),
+        ("vault.hashicorp.com/agent-inject", true),
+        ("prometheus.io/scrape", false),
+    ] {
+        let pod = json!({
+            "metadata": { "name": "app", "annotations": { annotation: "true" } },
+            "spec": { "containers": [{ "name": "app", "image": "app" }] },
+        });
+        let (status, answer) = kubernetes.request("POST", &path, Some(pod)).await;
+        assert_eq!(status, if asks { 500 } else { 201 }, "{annotation}: {answer}");
     }
 }
 

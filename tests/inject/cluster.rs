@@ -27,16 +27,16 @@ async fn everywhere(kubernetes: &Kubernetes, namespace: &str, account: &str, rul
 }
 
 impl Registered {
-    async fn start(certificate: &str) -> Self {
-        Self::with(certificate, None).await
+    pub(crate) async fn start(settings: &str) -> Self {
+        Self::with(settings, None).await
     }
 
     /// One whose pods read from this Vault.
-    pub(crate) async fn start_at(vault: &str) -> Self {
-        Self::with("", Some(vault)).await
+    pub(crate) async fn start_at(vault: &str, settings: &str) -> Self {
+        Self::with(settings, Some(vault)).await
     }
 
-    async fn with(certificate: &str, vault: Option<&str>) -> Self {
+    async fn with(more: &str, vault: Option<&str>) -> Self {
         let kubernetes = Kubernetes::start().await;
         let namespace = kubernetes.namespace("webhook", json!({})).await;
         let name = namespace.clone();
@@ -51,7 +51,7 @@ impl Registered {
         ])).await;
         let token = kubernetes.token(&namespace, account, None).await;
         let settings = format!(
-            "certificate.secret = \"webhook-tls\"\nnamespace = \"{namespace}\"\n{certificate}\nmutating_configuration = \"{name}\"\nvalidating_configuration = \"{name}\"\nexcluded_namespaces = [\"shop-left-alone\"]"
+            "certificate.secret = \"webhook-tls\"\nnamespace = \"{namespace}\"\n{more}\nmutating_configuration = \"{name}\"\nvalidating_configuration = \"{name}\"\nexcluded_namespaces = [\"shop-left-alone\"]"
         );
         let sections = format!(
             "[kubernetes]\nserver = \"{}\"\ntoken_file = \"DIR/token\"\nca_file = \"{}\"\n",
@@ -240,7 +240,7 @@ async fn the_certificate_is_replaced_without_a_restart_and_pods_go_on_being_made
 
 impl Registered {
     /// What the webhook itself answers to a pod.
-    async fn review(&self, pod: &Value) -> Value {
+    pub(crate) async fn review(&self, pod: &Value) -> Value {
         use base64::{Engine, engine::general_purpose::STANDARD};
         std::fs::create_dir_all(self.webhook.path("certificates")).expect("a directory");
         let bundle = STANDARD.decode(self.bundle().await).expect("base64");

@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopted;
 mod cluster;
 mod edge;
 mod kubelet;

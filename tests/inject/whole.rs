@@ -1,6 +1,6 @@
 //! From the annotation to the application's query, on real parts: webhook, API server, `TokenReview`, Vault, `PostgreSQL`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Registered,
@@ -12,18 +12,23 @@ use crate::{
 /// A leased user lives for seconds, so that replacements pass by.
 const TTL: (&str, &str) = ("6s", "12s");
 
-struct Whole {
-    rig: Registered,
-    vault: Vault,
+pub(crate) struct Whole {
+    pub rig: Registered,
+    pub vault: Vault,
     postgres: Postgres,
-    shop: String,
+    pub shop: String,
 }
 
 impl Whole {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// One whose webhook is set so.
+    pub(crate) async fn with(settings: &str) -> Self {
         let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
         vault.database(&postgres, TTL.0, TTL.1).await;
-        let rig = Registered::start_at(&vault.address()).await;
+        let rig = Registered::start_at(&vault.address(), settings).await;
         let shop = rig.shop().await;
         rig.trusted(&shop).await;
         let whole = Self { rig, vault, postgres, shop };
@@ -56,10 +61,6 @@ impl Whole {
 
     /// A pod whose application does this with the database, and writes what it finds into the volume `out`.
     async fn pod(&self, name: &str, script: &str) -> Pod {
-        let psql = format!(
-            "query() {{ /usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -p {} -d postgres -tAc 'SELECT session_user' >>/out/users 2>>/out/errors; }}\n{script}",
-            self.postgres.port
-        );
         let (port, probes) = (free_port().to_string(), free_port().to_string());
         let mut asked = pod(
             name,
@@ -70,17 +71,32 @@ impl Whole {
                 ("probe-port", &probes),
             ],
         );
+        self.has_it_do(&mut asked, script);
+        self.made(asked).await
+    }
+
+    /// Has the pod's application do this; it may `query`, and write into the volume `out`.
+    pub(crate) fn has_it_do(&self, asked: &mut Value, script: &str) {
+        let psql = format!(
+            "query() {{ /usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -p {} -d postgres -tAc 'SELECT session_user' >>/out/users 2>>/out/errors; }}\n{script}",
+            self.postgres.port
+        );
         let container = &mut asked["spec"]["containers"][0];
         container["command"] = json!(["/bin/sh", "-c", psql]);
         container["volumeMounts"] = json!([{ "name": "out", "mountPath": "/out" }]);
         asked["spec"]["volumes"] = json!([{ "name": "out", "emptyDir": {} }]);
+    }
+
+    /// The pod as the API server has it.
+    pub(crate) async fn made(&self, asked: Value) -> Pod {
+        let name = asked["metadata"]["name"].as_str().expect("a name").to_owned();
         let (status, made) = self.rig.create(&self.shop, asked).await;
         assert_eq!(status, 201, "{made}");
-        Pod::read(&self.rig.kubernetes, &self.shop, name).await
+        Pod::read(&self.rig.kubernetes, &self.shop, &name).await
     }
 }
 
-fn users(pod: &Pod) -> Vec<String> {
+pub(crate) fn users(pod: &Pod) -> Vec<String> {
     let mut users: Vec<_> = pod.file("out", "users").lines().map(str::to_owned).collect();
     users.dedup();
     users

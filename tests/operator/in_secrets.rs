@@ -1,7 +1,9 @@
 //! Secrets that lie in Secrets of Kubernetes, and copies of those that lie in Vault.
 
 use secret_broker::{
-    domain::labels::Labels, kube::secrets::SecretVersions, rotation::ports::Versions,
+    domain::{fault::Reason, labels::Labels},
+    kube::secrets::SecretVersions,
+    rotation::ports::Versions,
 };
 use serde_json::{Value, json};
 
@@ -46,8 +48,56 @@ async fn secrets_of_kubernetes_keep_what_places_of_versions_promise() {
     // Pods that mount the head see what is in force.
     let head = cluster.secret("promised").await;
     assert!(text(&head, "password").contains("hunter2"));
-    let immutable = cluster.secret("promised-v4").await["immutable"].clone();
+    let immutable = cluster.secret("promised-v24").await["immutable"].clone();
     assert_eq!(immutable, true);
+}
+
+#[tokio::test]
+async fn versions_that_are_neither_the_last_ones_nor_named_by_a_label_are_removed() {
+    let cluster = InCluster::start().await;
+    let versions = SecretVersions::new(cluster.cluster(), cluster.place("many"));
+    let append = async |numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            versions.append(&value(number), number - 1).await.unwrap();
+        }
+    };
+    let there = async || {
+        let mut there = Vec::new();
+        for number in 1..=20 {
+            let path = format!("{}/many-v{number}", cluster.secrets());
+            if cluster.kubernetes.request("GET", &path, None).await.0 == 200 {
+                there.push(number);
+            }
+        }
+        there
+    };
+    append(1..=2).await;
+    versions.label(&Labels { current: Some(2), epoch: 1, ..Labels::default() }).await.unwrap();
+    append(3..=14).await;
+    assert_eq!(there().await, [2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    // Once no label names it, it goes with the next.
+    versions.label(&Labels { current: Some(14), epoch: 2, ..Labels::default() }).await.unwrap();
+    append(15..=15).await;
+    assert_eq!(there().await, [6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    assert_eq!(versions.latest().await.unwrap(), 15);
+}
+
+#[tokio::test]
+async fn what_others_made_is_no_version_whatever_its_name_and_is_left_as_it_is() {
+    let cluster = InCluster::start().await;
+    let versions = SecretVersions::new(cluster.cluster(), cluster.place("mine"));
+    versions.append(&value(1), 0).await.unwrap();
+    let theirs = json!({ "metadata": { "name": "mine-v2" }, "stringData": { "value": "x" } });
+    cluster.kubernetes.create(&cluster.secrets(), theirs).await;
+    assert_eq!(versions.latest().await.unwrap(), 1);
+    assert_eq!(versions.read(2).await.unwrap_err().reason, Reason::NotFound);
+    let refused = versions.append(&value(2), 1).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Invalid, "{refused}");
+    assert!(
+        refused.to_string().contains("the Secret mine-v2 was not made by the operator"),
+        "{refused}"
+    );
+    assert_eq!(text(&cluster.secret("mine-v2").await, "value"), "x");
 }
 
 #[tokio::test]
@@ -55,7 +105,12 @@ async fn a_version_whose_maker_was_killed_before_it_was_noted_is_found() {
     let cluster = InCluster::start().await;
     let versions = SecretVersions::new(cluster.cluster(), cluster.place("torn"));
     versions.append(&value(1), 0).await.unwrap();
-    let stray = json!({ "metadata": { "name": "torn-v2" }, "stringData": { "value": "x" } });
+    let mut stray = cluster.secret("torn-v1").await;
+    stray["metadata"] = json!({
+        "name": "torn-v2",
+        "labels": stray["metadata"]["labels"],
+        "annotations": stray["metadata"]["annotations"],
+    });
     cluster.kubernetes.create(&cluster.secrets(), stray).await;
     assert_eq!(versions.latest().await.unwrap(), 2);
     assert_eq!(versions.append(&value(3), 2).await.unwrap(), 3);

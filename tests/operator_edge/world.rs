@@ -186,10 +186,6 @@ impl Versions for Target {
         *self.labels.lock().unwrap() = labels.clone();
         Ok(())
     }
-
-    async fn destroy(&self, _: u64) -> Result<(), Fault> {
-        Ok(())
-    }
 }
 
 #[async_trait]

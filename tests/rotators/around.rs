@@ -99,10 +99,6 @@ impl Versions for Stored {
     async fn label(&self, _: &Labels) -> Result<(), Fault> {
         Ok(())
     }
-
-    async fn destroy(&self, _: u64) -> Result<(), Fault> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::{
         bootstrap::{vault, write_policies},
     },
     config::{
-        self, AuthMethod, Credential, VaultAuth,
+        self, AuthMethod, Credential, Mistakes, VaultAuth,
         operator::{Keeper, OperatorConfig, pods::Pods},
     },
     domain::secret::SecretValue,
@@ -36,7 +36,7 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
         return complain(&error, failure::USAGE);
     }
     if let Some(path) = &args.inject {
-        match pods(path) {
+        match pods(path, &config) {
             Ok((pods, left)) => {
                 config.bootstrap.pods = pods;
                 for left in left {
@@ -53,16 +53,23 @@ pub(super) async fn bootstrap(path: &Path, args: BootstrapVault, json: bool) -> 
             Ok(server) => server,
             Err(error) => return complain(&error, failure::OTHER),
         };
-        vault(&config, server.store.as_ref(), (args.dry_run, json), &mut console).await
+        vault(&config, server.store.as_ref(), &args, json, &mut console).await
     };
     ExitCode::from(console.end(ended))
 }
 
 /// What the webhook's configuration says of Vault, and what no role can be made of.
-fn pods(path: &Path) -> Result<(Pods, Vec<config::Mistake>), StartError> {
+fn pods(path: &Path, config: &OperatorConfig) -> Result<(Pods, Vec<config::Mistake>), StartError> {
     let text = read(path, "")?;
     let environment = |name: &str| config::environment(name);
-    Pods::parse(&text, &path.display().to_string(), &environment).map_err(StartError::Configuration)
+    let origin = path.display().to_string();
+    let (pods, left) =
+        Pods::parse(&text, &origin, &environment).map_err(StartError::Configuration)?;
+    let all = pods.clashes(&config.bootstrap);
+    if all.is_empty() {
+        return Ok((pods, left));
+    }
+    Err(StartError::Configuration(Mistakes { origin, all }))
 }
 
 fn connect(config: &mut OperatorConfig, args: &BootstrapVault) -> Result<Server, StartError> {

@@ -1,10 +1,14 @@
 //! What of the operator lies in Kubernetes: its lead, its events and status, its Secrets.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
@@ -27,14 +31,14 @@ use crate::{
     },
     rotation::{
         backup::{Backups, Copies},
-        engine::Engine,
+        engine::{Engine, Written},
         ports::{Alerts, Leadership, Versions},
     },
 };
 
-/// What nobody tells of is seen after this time.
+/// What nobody tells of is seen after this time, when all secrets are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_mins(1);
-/// Changes are gathered for so long, and for each secret that is looked at then.
+/// Changes are gathered for so long, and for each secret that was looked at before.
 const GATHER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(20));
 
 /// The operator's side of a cluster.
@@ -109,29 +113,50 @@ impl InCluster {
     }
 
     async fn lead(&self, engine: &Engine, backups: &Backups, status: &StatusWriter) {
-        let secrets = u32::try_from(engine.catalogue().len()).unwrap_or(u32::MAX);
-        let gather = GATHER.0 + GATHER.1.saturating_mul(secrets);
         let mut changes = engine.changes();
-        let mut compared: Option<Instant> = None;
+        let mut seen = Written::new();
+        let (mut looked, mut compared) = (None, None);
+        let interval = LOOK_INTERVAL.min(self.settings.compare_interval);
         loop {
-            changes.mark_unchanged();
-            let due = compared.is_none_or(|at| at.elapsed() >= self.settings.compare_interval);
-            if due {
-                compared = Some(Instant::now());
-            }
-            backups.follow(engine, due).await;
-            if let Err(fault) = status.write(engine).await {
+            let now = changes.borrow_and_update().clone();
+            let whole = is_due(&mut looked, interval);
+            let compares = whole && is_due(&mut compared, self.settings.compare_interval);
+            let secrets = if whole {
+                engine.catalogue().keys().cloned().collect()
+            } else {
+                changed(&seen, &now)
+            };
+            seen = now;
+            backups.follow(engine, &secrets, compares).await;
+            if let Err(fault) = status.write(engine, &secrets).await {
                 tracing::warn!(%fault, "the status can't be written");
             }
-            let look = (LOOK_INTERVAL + gather).min(self.settings.compare_interval);
+            let looked_at = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
+            let gather = GATHER.0 + GATHER.1.saturating_mul(looked_at);
+            let next = looked.map_or_else(Instant::now, |at| at + interval);
             tokio::select! {
                 // The engine outlives this.
                 Ok(()) = changes.changed() => {}
-                () = sleep(look) => {}
+                () = sleep_until(next) => {}
             }
             sleep(gather).await;
         }
     }
+}
+
+/// Whether something is due that was done at this time; it is done now then.
+fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
+    let due = last.is_none_or(|at| at.elapsed() >= interval);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// The secrets of which something was written down since.
+fn changed(seen: &Written, now: &Written) -> BTreeSet<SecretName> {
+    let is_new = |(secret, count): &(&SecretName, &u64)| seen.get(*secret) != Some(*count);
+    now.iter().filter(is_new).map(|(secret, _)| secret.clone()).collect()
 }
 
 /// Says loudly what a configuration leaves open about values in etcd.
@@ -145,5 +170,31 @@ pub(super) fn warn_of_plain_text(config: &OperatorConfig) {
             secrets,
             "values are put into Secrets of Kubernetes, which lie in etcd as plain text unless the API server encrypts them (--encryption-provider-config); where it does, say so by kubernetes.encrypted_at_rest = true"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_written_down_since_is_looked_at() {
+        let changes = |pairs: &[(&str, u64)]| -> Written {
+            pairs.iter().map(|(name, count)| (name.parse().unwrap(), *count)).collect()
+        };
+        let seen = changes(&[("A", 1), ("B", 4)]);
+        let now = changes(&[("A", 1), ("B", 5), ("C", 1)]);
+        let names: Vec<_> = changed(&seen, &now).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["B", "C"]);
+        assert!(changed(&now, &now).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_is_due_at_once_and_then_at_its_interval() {
+        let (mut last, interval) = (None, Duration::from_secs(60));
+        assert!(is_due(&mut last, interval));
+        assert!(!is_due(&mut last, interval));
+        tokio::time::advance(interval).await;
+        assert!(is_due(&mut last, interval));
     }
 }

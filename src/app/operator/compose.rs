@@ -233,10 +233,6 @@ impl Versions for Elsewhere {
     async fn label(&self, _: &Labels) -> Result<(), Fault> {
         Err(not_here())
     }
-
-    async fn destroy(&self, _: u64) -> Result<(), Fault> {
-        Err(not_here())
-    }
 }
 
 fn not_here() -> Fault {

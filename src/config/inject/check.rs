@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Grant, InjectConfig, Kept, Limits, Webhook, raw};
 use crate::config::{
+    SecretOrigin,
     check::{Check, policy::patterns},
     mistake::Key,
     operator::kubernetes::{self, Kubernetes},
@@ -22,7 +23,12 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<InjectConfi
     let raw::File { webhook, sidecar, secrets, grant, kubernetes, telemetry } = file;
     let kubernetes = cluster(check, kubernetes, &webhook);
     // What the sidecars' own checks would say of the catalogue is said here, before any pod meets it.
-    check.secrets(&sidecar.defaults, secrets.clone());
+    let checked = check.secrets(&sidecar.defaults, secrets.clone());
+    let places = checked.into_iter().filter_map(|(name, secret)| match secret.origin {
+        SecretOrigin::Vault(place) => Some((name.to_string(), place)),
+        _ => None,
+    });
+    let places = places.collect();
     let webhook = self::webhook(check, webhook);
     let sidecar = self::sidecar(check, sidecar, &secrets);
     let grants = grants(check, grant, &secrets);
@@ -31,6 +37,7 @@ pub(super) fn file(check: &mut Check<'_>, file: raw::File) -> Option<InjectConfi
         webhook: webhook?,
         sidecar: sidecar?,
         secrets,
+        places,
         grants,
         kubernetes: kubernetes?,
         telemetry: telemetry?,
@@ -77,6 +84,7 @@ fn webhook(check: &mut Check<'_>, webhook: raw::Webhook) -> Option<Webhook> {
         namespace: namespace?,
         names,
         excluded,
+        vault_annotations: webhook.vault_annotations,
         mutating: webhook.mutating_configuration,
         validating: webhook.validating_configuration,
         kept: kept?,

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 pub use raw::{LogLevel, Mode, Resources, Sidecar, TlsSource};
 
 use super::{
-    Environment, Mistake, Mistakes, Telemetry, operator::kubernetes::Kubernetes, raw::Secret, read,
+    Environment, Mistake, Mistakes, Telemetry, VaultPath, operator::kubernetes::Kubernetes,
+    raw::Secret, read,
 };
 use crate::domain::policy::Pattern;
 
@@ -21,6 +22,8 @@ pub struct InjectConfig {
     pub sidecar: Sidecar,
     /// The catalogue, by name.
     pub secrets: BTreeMap<String, Secret>,
+    /// Where each of those that are Vault's lies.
+    pub places: BTreeMap<String, VaultPath>,
     /// Who may read what of it.
     pub grants: Vec<Grant>,
     /// The cluster, if the webhook may use it.
@@ -40,6 +43,8 @@ pub struct Webhook {
     pub names: Vec<String>,
     /// Namespaces whose pods are never mutated, its own among them.
     pub excluded: Vec<String>,
+    /// Whether pods annotated for the Vault Agent Injector are injected.
+    pub vault_annotations: bool,
     /// The `MutatingWebhookConfiguration` to keep current.
     pub mutating: Option<String>,
     /// The `ValidatingWebhookConfiguration` to keep current.

@@ -42,6 +42,9 @@ pub struct Webhook {
     pub names: Vec<String>,
     /// Namespaces whose pods are never mutated, besides its own.
     pub excluded_namespaces: Vec<String>,
+    /// Whether pods that ask by `vault.hashicorp.com/agent-inject`, and not by an annotation of ours, are injected as
+    /// `secret-operator migrate` would translate them; refused where that differs for the application.
+    pub vault_annotations: bool,
     /// The `MutatingWebhookConfiguration` whose `caBundle` it keeps current.
     pub mutating_configuration: Option<String>,
     /// The `ValidatingWebhookConfiguration` whose `caBundle` it keeps current.
@@ -61,6 +64,7 @@ impl Default for Webhook {
             namespace: None,
             names: Vec::new(),
             excluded_namespaces: excluded.map(str::to_owned).to_vec(),
+            vault_annotations: false,
             mutating_configuration: None,
             validating_configuration: None,
             certificate: Certificate::default(),

@@ -1,7 +1,11 @@
 //! What `bootstrap vault` makes in Vault besides what the catalogue says: who logs in, and what the
 //! database engine hands out.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -180,6 +184,14 @@ pub struct Bootstrap {
     pub pods: Pods,
 }
 
+impl Bootstrap {
+    /// The names of the operator's role and those of sidecars.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let sidecars = self.sidecars.iter().map(|sidecars| &sidecars.role);
+        std::iter::once(&self.operator).chain(sidecars).map(|role| role.name.as_str())
+    }
+}
+
 /// The kubernetes auth method.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KubernetesAuth {
@@ -281,14 +293,28 @@ pub(super) fn check(check: &mut Check<'_>, raw: Raw) -> Option<Bootstrap> {
         .into_iter()
         .map(|(name, raw)| connection(check, &section.name(&name), name, raw))
         .collect();
-    Some(Bootstrap {
+    let bootstrap = Bootstrap {
         kubernetes: kubernetes?,
         operator: operator?,
         sidecars: sidecars.into_iter().collect::<Option<_>>()?,
         secrets,
         connections: connections.into_iter().collect::<Option<_>>()?,
         pods: Pods::default(),
-    })
+    };
+    apart(check, &key.name("sidecars"), &bootstrap);
+    Some(bootstrap)
+}
+
+/// No two roles have one name: their policy would be the last one's.
+fn apart(check: &mut Check<'_>, key: &Key, bootstrap: &Bootstrap) {
+    let mut names = BTreeSet::new();
+    for (at, name) in bootstrap.names().enumerate() {
+        if !names.insert(name) {
+            let found = format!("`{name}` is another role, too");
+            let accepted = "each role has one policy: give it another name";
+            check.wrong(key.index(at.saturating_sub(1)).name("role"), found, accepted);
+        }
+    }
 }
 
 fn kubernetes(check: &mut Check<'_>, key: &Key, raw: Kubernetes) -> Option<KubernetesAuth> {

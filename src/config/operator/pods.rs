@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::bootstrap::{Role, SidecarRole, in_vault, name};
+use super::bootstrap::{Bootstrap, Role, SidecarRole, in_vault, name};
 use crate::{
     config::{
         Environment, Mistake, Mistakes, VaultEngine,
@@ -79,6 +79,20 @@ impl Pods {
         env: Environment<'_>,
     ) -> Result<(Self, Vec<Mistake>), Mistakes> {
         checked(read::read(text), origin, env, pods)
+    }
+
+    /// The roles that somebody else has in `[bootstrap]`: one would read what the other may.
+    pub fn clashes(&self, bootstrap: &Bootstrap) -> Vec<Mistake> {
+        let theirs: Vec<_> = bootstrap.names().collect();
+        let clashing = self.roles.iter().filter(|role| theirs.contains(&role.role.name.as_str()));
+        clashing
+            .map(|role| Mistake {
+                key: Key::of("sidecar").name("vault").name("auth").name("role"),
+                line: None,
+                found: format!("`{}` is a role of [bootstrap], too", role.role.name),
+                accepted: "each role has one policy: give one of them another name".to_owned(),
+            })
+            .collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Difference, PREFIX, translation};
+use super::{Asked, Difference, Felt, PREFIX, free, translation};
 use crate::{config::raw, inject::pod};
 
 /// What became of manifests.
@@ -16,8 +16,8 @@ pub struct Migrated {
     pub annotations: Vec<(String, BTreeMap<String, String>)>,
     /// The entries that the catalogue needs.
     pub secrets: BTreeMap<String, raw::Secret>,
-    /// Who needs them: namespace and service account.
-    pub identities: BTreeSet<(String, String)>,
+    /// Who reads which of them, by namespace and service account.
+    pub grants: BTreeMap<(String, String), BTreeSet<String>>,
     /// What differs, by what it belongs to.
     pub differences: Vec<(String, Difference)>,
 }
@@ -67,7 +67,8 @@ impl Migrated {
         for annotation in misplaced.collect::<Vec<_>>() {
             let what = "stands on the workload and not on its pod template, where it has no effect"
                 .to_owned();
-            self.differences.push((name.clone(), Difference { annotation, what }));
+            let felt = Felt::Yes;
+            self.differences.push((name.clone(), Difference { annotation, what, felt }));
         }
         for template in ["/spec/template", "/spec/jobTemplate/spec/template"] {
             if let Some(template) = document.pointer_mut(template) {
@@ -77,7 +78,14 @@ impl Migrated {
     }
 
     fn pod(&mut self, name: &str, namespace: &str, pod: &mut Value) {
-        let Some(translation) = translation(&pod::annotations(pod)) else { return };
+        let Some(mut translation) = translation(&pod::annotations(pod)) else { return };
+        let asked = std::mem::take(&mut translation.secrets);
+        let entries = asked.into_iter().map(|(local, asked)| {
+            let entry = self.entry(&local, &asked);
+            (local, entry)
+        });
+        let entries: BTreeMap<_, _> = entries.collect();
+        translation.name(&entries);
         if let Some(Value::Object(all)) = pod.pointer_mut("/metadata/annotations") {
             let kept =
                 std::mem::take(all).into_iter().filter(|(name, _)| !name.starts_with(PREFIX));
@@ -85,22 +93,22 @@ impl Migrated {
                 translation.annotations.iter().map(|(name, text)| (name.clone(), json!(text)));
             *all = kept.chain(ours).collect::<Map<_, _>>();
         }
-        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str);
-        self.identities.insert((namespace.to_owned(), account.unwrap_or("default").to_owned()));
+        if !entries.is_empty() {
+            let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str);
+            let identity = (namespace.to_owned(), account.unwrap_or("default").to_owned());
+            self.grants.entry(identity).or_default().extend(entries.into_values());
+        }
         self.annotations.push((name.to_owned(), translation.annotations));
         let differences = translation.differences.into_iter();
         self.differences.extend(differences.map(|difference| (name.to_owned(), difference)));
-        for (secret, entry) in translation.secrets {
-            let same = |one: &raw::Secret| json!(one) == json!(entry);
-            if self.secrets.get(&secret).is_some_and(|present| !same(present)) {
-                let annotation = format!("{PREFIX}agent-inject-secret-{secret}");
-                let what = format!(
-                    "another pod gives the name {secret} to another secret: rename one, with LOCAL=NAME in secrets"
-                );
-                self.differences.push((name.to_owned(), Difference { annotation, what }));
-            } else {
-                self.secrets.insert(secret, entry);
-            }
-        }
+    }
+
+    /// The catalogue's name for what a pod reads: the pod's own name for it, unless another pod calls another secret so.
+    fn entry(&mut self, local: &str, asked: &Asked) -> String {
+        let entry = asked.called.entry();
+        let is_same = |name: &str| self.secrets.get(name).map(|there| json!(there) == json!(entry));
+        let name = free(local, |name| is_same(name) == Some(false));
+        self.secrets.entry(name.clone()).or_insert(entry);
+        name
     }
 }

@@ -1,50 +1,79 @@
 //! Annotations of the Vault Agent Injector (`vault.hashicorp.com/…`) → ours, and exactly what differs.
 
+pub mod called;
 pub mod manifest;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use template::{Called, translate};
+use called::Called;
+use template::translate;
 
 use super::{annotations::whole, lists};
-use crate::config::raw;
 
 /// What the injector's annotations begin with.
 pub const PREFIX: &str = "vault.hashicorp.com/";
+/// Whether a pod asks the injector, after the prefix.
+pub const INJECT: &str = "agent-inject";
+/// Whether the injector has been there, after the prefix.
+pub const STATUS: &str = "agent-inject-status";
 /// Where the injector delivers files.
 const DIRECTORY: &str = "/vault/secrets";
 /// The permission bits that the injector gives them.
 const PERMISSIONS: &str = "0644";
 
-/// A value that says what is so anyway, and what differs under another one.
-const ANYWAY: [(&str, &str, &str); 9] = [
-    ("agent-pre-populate", "true", "the pod always waits for its secrets"),
-    ("agent-revoke-on-shutdown", "true", "leases and token are always revoked at the end"),
-    (
-        "auth-type",
-        "kubernetes",
-        "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]",
-    ),
+/// A switch, how it stands here, whether the application can't tell, and what differs if it stands otherwise.
+const ANYWAY: [(&str, bool, Felt, &str); 7] = [
+    ("agent-pre-populate", true, Felt::No, "the pod always waits for its secrets"),
+    ("agent-revoke-on-shutdown", true, Felt::No, "leases and token are always revoked at the end"),
     (
         "tls-skip-verify",
-        "false",
+        false,
+        Felt::No,
         "Vault's certificate is always checked; name its authorities by ca-config-map",
     ),
-    ("agent-set-security-context", "true", "a restricted security context is always set"),
-    ("agent-inject-token", "false", "no token of Vault is handed to the application"),
+    ("agent-set-security-context", true, Felt::No, "a restricted security context is always set"),
+    ("agent-inject-token", false, Felt::Yes, "no token of Vault is handed to the application"),
     (
         "agent-cache-enable",
-        "false",
+        false,
+        Felt::Yes,
         "there is no listener that speaks Vault's API: read from the broker",
     ),
     (
-        "agent-run-as-same-user",
-        "false",
-        "files are opened to the application by its supplemental group; run-as-user names a user",
+        "error-on-missing-key",
+        true,
+        Felt::No,
+        "a missing field is always an error and never an empty place",
     ),
-    ("error-on-missing-key", "true", "a missing field is always an error and never an empty place"),
 ];
+
+/// What the injector's own containers make of their work, and ours of theirs.
+const INNER: [&str; 14] = [
+    "agent-auto-auth-exit-on-err",
+    "agent-cache-exit-on-err",
+    "agent-cache-listener-port",
+    "agent-cache-use-auto-auth-token",
+    "agent-disable-idle-connections",
+    "agent-disable-keep-alives",
+    "agent-limits-ephemeral",
+    "agent-requests-ephemeral",
+    "agent-revoke-grace",
+    "client-max-retries",
+    "client-timeout",
+    "go-max-procs",
+    "template-config-exit-on-retry-failure",
+    "template-max-connections-per-host",
+];
+
+/// Whether the application could tell that something differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Felt {
+    /// Files, names, rights or what runs are not what they were.
+    Yes,
+    /// It concerns the injected containers alone.
+    No,
+}
 
 /// Something that can't be kept as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +82,17 @@ pub struct Difference {
     pub annotation: String,
     /// What differs, and what to do about it.
     pub what: String,
+    /// Whether the application could tell.
+    pub felt: Felt,
+}
+
+/// A secret that a pod reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The annotation that asks for it.
+    pub annotation: String,
+    /// Where it lies.
+    pub called: Called,
 }
 
 /// A pod's annotations, translated.
@@ -60,10 +100,34 @@ pub struct Difference {
 pub struct Translation {
     /// Ours.
     pub annotations: BTreeMap<String, String>,
-    /// The entries that the webhook's catalogue needs.
-    pub secrets: BTreeMap<String, raw::Secret>,
+    /// Which annotation of the injector each of ours was made from.
+    pub origins: BTreeMap<String, String>,
+    /// What the pod reads, by the names that its templates use.
+    pub secrets: BTreeMap<String, Asked>,
     /// What differs.
     pub differences: Vec<Difference>,
+}
+
+impl Translation {
+    /// Says which entries of a catalogue the secrets are, by the names that the templates use.
+    pub fn name(&mut self, entries: &BTreeMap<String, String>) {
+        let item = |(local, entry): (&String, &String)| {
+            if local == entry { local.clone() } else { format!("{local}={entry}") }
+        };
+        let items: Vec<_> = entries.iter().map(item).collect();
+        if !items.is_empty() {
+            self.annotations.insert(whole("secrets"), items.join(","));
+        }
+    }
+}
+
+/// A switch as the injector reads it; `None` when it would not.
+pub fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Translates the annotations of a pod; `None` when it has none of the injector's.
@@ -100,20 +164,29 @@ impl<'a> Work<'a> {
         self.given.get(name).copied()
     }
 
-    fn put(&mut self, name: &str, value: impl Into<String>) {
+    fn put(&mut self, name: &str, value: impl Into<String>, from: &str) {
         self.to.annotations.insert(whole(name), value.into());
+        self.to.origins.insert(whole(name), theirs(from));
     }
 
-    fn differs(&mut self, name: &str, what: impl Into<String>) {
-        self.to
-            .differences
-            .push(Difference { annotation: format!("{PREFIX}{name}"), what: what.into() });
+    fn differs(&mut self, name: &str, felt: Felt, what: impl Into<String>) {
+        let (annotation, what) = (theirs(name), what.into());
+        self.to.differences.push(Difference { annotation, what, felt });
+    }
+
+    /// How a switch stands; one that stands nowhere is told.
+    fn switched(&mut self, name: &'a str) -> Option<bool> {
+        let text = self.take(name)?;
+        let on = switch(text);
+        if on.is_none() {
+            self.differs(name, Felt::Yes, "neither true nor false");
+        }
+        on
     }
 
     /// What means the same under another name.
     fn plain(&mut self) {
-        const SAME: [(&str, &str); 13] = [
-            ("agent-inject", "inject"),
+        const SAME: [(&str, &str); 12] = [
             ("role", "role"),
             ("namespace", "vault-namespace"),
             ("service", "vault-address"),
@@ -130,13 +203,18 @@ impl<'a> Work<'a> {
         for (theirs, ours) in SAME {
             let Some(text) = self.take(theirs) else { continue };
             if matches!(theirs, "agent-run-as-user" | "agent-run-as-group") && text == "0" {
-                self.differs(theirs, "injected containers never run as root; the default is used");
+                let what = "injected containers never run as root; the default is used";
+                self.differs(theirs, Felt::No, what);
             } else {
-                self.put(ours, text);
+                self.put(ours, text, theirs);
             }
         }
+        if let Some(on) = self.switched(INJECT) {
+            self.put("inject", on.to_string(), INJECT);
+        }
         if let Some(path) = self.take("auth-path") {
-            self.put("auth-path", path.trim_matches('/').trim_start_matches("auth/"));
+            let mount = path.trim_matches('/').trim_start_matches("auth/");
+            self.put("auth-path", mount, "auth-path");
         }
     }
 
@@ -144,27 +222,37 @@ impl<'a> Work<'a> {
     fn choices(&mut self) {
         if let Some(level) = self.take("log-level") {
             match level.to_ascii_lowercase().as_str() {
-                "err" | "error" => self.put("log-level", "error"),
-                level @ ("warn" | "info" | "debug" | "trace") => self.put("log-level", level),
-                _ => self.differs("log-level", "no such level; `info` is used"),
+                "err" | "error" => self.put("log-level", "error", "log-level"),
+                level @ ("warn" | "info" | "debug" | "trace") => {
+                    self.put("log-level", level, "log-level");
+                }
+                _ => self.differs("log-level", Felt::No, "no such level; `info` is used"),
             }
         }
-        if self.take("agent-pre-populate-only") == Some("true") {
-            self.put("mode", "init");
+        if self.switched("agent-pre-populate-only") == Some(true) {
+            self.put("mode", "init", "agent-pre-populate-only");
         }
-        for (name, value, otherwise) in ANYWAY {
-            if self.take(name).is_some_and(|text| text != value) {
-                self.differs(name, otherwise);
+        for (name, here, felt, otherwise) in ANYWAY {
+            if self.switched(name).is_some_and(|on| on != here) {
+                self.differs(name, felt, otherwise);
             }
+        }
+        if self.take("auth-type").is_some_and(|kind| kind != "kubernetes") {
+            self.differs("auth-type", Felt::Yes, "only the Kubernetes login is set by annotation; the platform sets others in [sidecar.vault.auth]");
+        }
+        if self.switched("agent-run-as-same-user") == Some(true) {
+            // Files that only their owner reads would be the sidecar's.
+            let narrow = self.given.keys().any(|name| name.starts_with("agent-inject-perms-"));
+            let felt = if narrow { Felt::Yes } else { Felt::No };
+            self.differs("agent-run-as-same-user", felt, "files are opened to the application by its supplemental group; run-as-user names a user");
         }
         // The broker is always first, and what it says of itself is its own.
-        for name in
-            ["agent-init-first", "agent-inject-status", "agent-request-namespace", "log-format"]
-        {
+        for name in ["agent-init-first", STATUS, "agent-request-namespace", "log-format"] {
             self.take(name);
         }
         if self.take("agent-image").is_some() {
-            self.differs("agent-image", "that image is another program's; the platform's is used");
+            let what = "that image is another program's; the platform's is used";
+            self.differs("agent-image", Felt::No, what);
         }
     }
 
@@ -186,18 +274,15 @@ impl<'a> Work<'a> {
             return;
         }
         if !self.given.contains_key("secret-volume-path") {
-            self.put("files-directory", DIRECTORY);
+            self.put("files-directory", DIRECTORY, "secret-volume-path");
         }
-        let names = self.to.secrets.keys().cloned().collect::<Vec<_>>().join(",");
-        self.put("secrets", names);
+        let perms = "agent-inject-perms-*";
         if let (1, Some(mode)) = (modes.len(), modes.pop_first()) {
-            self.put("files-mode", mode);
+            self.put("files-mode", mode, perms);
         } else {
-            self.put("files-mode", PERMISSIONS);
-            self.differs(
-                "agent-inject-perms-*",
-                "all files of a pod have one mode: files-mode is 0644",
-            );
+            self.put("files-mode", PERMISSIONS, perms);
+            let what = "all files of a pod have one mode: files-mode is 0644";
+            self.differs(perms, Felt::Yes, what);
         }
     }
 
@@ -207,30 +292,32 @@ impl<'a> Work<'a> {
             |kind: &str| self.given.get_key_value(format!("agent-inject-{kind}-{name}").as_str());
         let (file, source, mode) = (own("file"), own("template"), own("perms"));
         let (file, source, mode) = (file.map(pair), source.map(pair), mode.map(pair));
-        let keeps_case = self.given.get("preserve-secret-case").copied() == Some("true");
-        self.done.insert("preserve-secret-case");
+        let own_case = self.given.get_key_value(format!("preserve-secret-case-{name}").as_str());
+        let keeps_case = own_case.map_or("preserve-secret-case", |(annotation, _)| *annotation);
+        let keeps_case = self.switched(keeps_case) == Some(true);
         for (annotation, _) in [file, source, mode].into_iter().flatten() {
             self.done.insert(annotation);
         }
         let default = if keeps_case { name.to_owned() } else { name.to_ascii_lowercase() };
         let file = file.map_or(default, |(_, file)| file.to_owned());
         if !lists::is_file(&file) {
-            self.differs(annotation, format!("`{file}` is no file's name here: 1 to 50 of A-Z a-z 0-9 - _ . without a directory"));
+            self.differs(annotation, Felt::Yes, format!("`{file}` is no file's name here: 1 to 50 of A-Z a-z 0-9 - _ . without a directory"));
             return PERMISSIONS.to_owned();
         }
         let (whole, source) = match source {
             Some((annotation, source)) => (annotation, source.to_owned()),
             None => (annotation, default_template(path)),
         };
-        if whole == annotation && is_kv2(path) {
-            self.differs(annotation, "without a template, the injector writes `data: map[…]` for this engine; ours writes `FIELD: VALUE` lines");
+        if whole == annotation && called::is_kv2(path) {
+            self.differs(annotation, Felt::Yes, "without a template, the injector writes `data: map[…]` for this engine; ours writes `FIELD: VALUE` lines");
         }
         let (names, secrets) = (&mut self.names, &mut self.to.secrets);
-        let translated = translate(&source, |called| named(names, secrets, name, called));
+        let translated = translate(&source, |called| named(names, secrets, (name, whole), called));
         for left in translated.left {
-            self.differs(whole, format!("`{left}` has no counterpart: write the template anew"));
+            let what = format!("`{left}` has no counterpart: write the template anew");
+            self.differs(whole, Felt::Yes, what);
         }
-        self.put(&format!("template.{file}"), translated.text);
+        self.put(&format!("template.{file}"), translated.text, whole);
         mode.map_or_else(|| PERMISSIONS.to_owned(), |(_, mode)| mode.to_owned())
     }
 
@@ -239,33 +326,46 @@ impl<'a> Work<'a> {
         let left: Vec<_> =
             self.given.keys().filter(|name| !self.done.contains(*name)).copied().collect();
         for name in left {
-            let what = match name {
-                _ if name.starts_with("agent-inject-command-") => {
-                    "no command runs in the sidecar: have the application watch its file, or use env with on-rotation"
-                }
+            let (felt, what) = match name {
+                _ if name.starts_with("agent-inject-command-") => (
+                    Felt::Yes,
+                    "no command runs in the sidecar: have the application watch its file, or use env with on-rotation",
+                ),
                 _ if name.starts_with("agent-inject-template-file-")
                     || name == "agent-extra-secret" =>
                 {
-                    "templates are annotations: template.FILE"
+                    (Felt::Yes, "templates are annotations: template.FILE")
                 }
                 _ if name.starts_with("secret-volume-path-") => {
-                    "all files of a pod lie in one directory: files-directory"
+                    (Felt::Yes, "all files of a pod lie in one directory: files-directory")
                 }
-                "agent-configmap" => {
-                    "write the configuration for secret-broker and name its ConfigMap by config-map"
+                "agent-configmap" => (
+                    Felt::Yes,
+                    "write the configuration for secret-broker and name its ConfigMap by config-map",
+                ),
+                "ca-cert" | "tls-secret" => (
+                    Felt::No,
+                    "put Vault's authorities into a ConfigMap, and name it by ca-config-map",
+                ),
+                "tls-server-name" => (Felt::No, "the platform sets it in [sidecar.vault]"),
+                "client-cert" | "client-key" => {
+                    (Felt::Yes, "the platform sets it in [sidecar.vault]")
                 }
-                "ca-cert" | "tls-secret" => {
-                    "put Vault's authorities into a ConfigMap, and name it by ca-config-map"
+                "agent-inject-default-template" => {
+                    (Felt::Yes, "write the template out: template.FILE")
                 }
-                "tls-server-name" | "client-timeout" | "client-cert" | "client-key" => {
-                    "the platform sets it in [sidecar.vault]"
+                _ if INNER.contains(&name) || name.starts_with("agent-telemetry-") => {
+                    (Felt::No, "has no counterpart, and concerns the injector's own container")
                 }
-                "agent-inject-default-template" => "write the template out: template.FILE",
-                _ => "has no counterpart",
+                _ => (Felt::Yes, "has no counterpart"),
             };
-            self.differs(name, what);
+            self.differs(name, felt, what);
         }
     }
+}
+
+fn theirs(name: &str) -> String {
+    format!("{PREFIX}{name}")
 }
 
 fn pair<'a>((name, text): (&&'a str, &&'a str)) -> (&'a str, &'a str) {
@@ -275,26 +375,24 @@ fn pair<'a>((name, text): (&&'a str, &&'a str)) -> (&'a str, &'a str) {
 /// The name of what a call reads: the annotation's, told apart by a number where it reads several.
 fn named(
     names: &mut BTreeMap<Called, String>,
-    secrets: &mut BTreeMap<String, raw::Secret>,
-    wanted: &str,
+    secrets: &mut BTreeMap<String, Asked>,
+    (wanted, annotation): (&str, &str),
     called: Called,
 ) -> String {
     if let Some(name) = names.get(&called) {
         return name.clone();
     }
-    let mut name = wanted.to_owned();
-    let mut number = 2;
-    while secrets.contains_key(&name) {
-        name = format!("{wanted}-{number}");
-        number += 1;
-    }
-    secrets.insert(name.clone(), entry(&called));
+    let name = free(wanted, |name| secrets.contains_key(name));
+    secrets.insert(name.clone(), Asked { annotation: theirs(annotation), called: called.clone() });
     names.insert(called, name.clone());
     name
 }
 
-fn is_kv2(path: &str) -> bool {
-    path.trim_matches('/').split_once("/data/").is_some()
+/// A name that is not taken: the wanted one, or that with a number.
+fn free(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !is_taken(name)).unwrap_or_default()
 }
 
 /// What the injector renders without a template.
@@ -302,38 +400,4 @@ fn default_template(path: &str) -> String {
     format!(
         "{{{{ with secret \"{path}\" }}}}{{{{ range $k, $v := .Data }}}}{{{{ $k }}}}: {{{{ $v }}}}\n{{{{ end }}}}{{{{ end }}}}"
     )
-}
-
-/// The entry of the catalogue for a call.
-fn entry(called: &Called) -> raw::Secret {
-    let base = raw::Secret {
-        category: Some("migrated".to_owned()),
-        store: Some(raw::Store::Vault),
-        ..raw::Secret::default()
-    };
-    let path = called.path.as_str();
-    let part = |mark: &str| {
-        let (mount, rest) = path.split_once(mark)?;
-        Some((Some(mount.to_owned()), Some(rest.to_owned())))
-    };
-    if !called.parameters.is_empty() {
-        let parameters = called.parameters.iter().cloned().collect();
-        let (engine, method) = (Some(raw::Engine::Generic), Some(raw::Method::Post));
-        return raw::Secret { engine, method, path: Some(path.to_owned()), parameters, ..base };
-    }
-    if let Some((mount, path)) = part("/data/") {
-        return raw::Secret { engine: Some(raw::Engine::Kv2), mount, path, ..base };
-    }
-    let is_database = path.split('/').next().is_some_and(|mount| mount.contains("database"));
-    match (is_database, part("/creds/"), part("/static-creds/")) {
-        (true, Some((mount, role)), _) => {
-            raw::Secret { engine: Some(raw::Engine::Database), mount, role, ..base }
-        }
-        (true, _, Some((mount, static_role))) => {
-            raw::Secret { engine: Some(raw::Engine::Database), mount, static_role, ..base }
-        }
-        _ => {
-            raw::Secret { engine: Some(raw::Engine::Generic), path: Some(path.to_owned()), ..base }
-        }
-    }
 }

@@ -1,13 +1,6 @@
 //! Templates of Vault Agent → ours, for the forms that mean the same in both.
 
-/// A place in Vault that a template names, with the parameters of the call.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Called {
-    /// The whole path.
-    pub path: String,
-    /// The parameters; with any, it is a write.
-    pub parameters: Vec<(String, String)>,
-}
+use super::called::Called;
 
 /// A template, translated: its text, and what has no counterpart.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -66,7 +66,33 @@ fn what_maps_exactly_is_translated_and_accepted_by_the_webhook() {
     assert!(Settings::read(ours, &config().sidecar, false).is_ok());
     assert_eq!(migrated.secrets["Database"].role.as_deref(), Some("app"));
     assert_eq!(migrated.secrets["api"].path.as_deref(), Some("api"));
-    assert!(migrated.identities.contains(&("shop".to_owned(), "api".to_owned())));
+    assert_eq!(granted(&migrated, "shop", "api"), ["Database", "api"]);
+}
+
+fn granted<'a>(migrated: &'a Migrated, namespace: &str, account: &str) -> Vec<&'a str> {
+    let identity = (namespace.to_owned(), account.to_owned());
+    let names = migrated.grants.get(&identity).into_iter().flatten();
+    names.map(String::as_str).collect()
+}
+
+#[test]
+fn each_service_account_is_granted_what_its_own_pods_name_and_no_more() {
+    let other = EXACT
+        .replace("namespace: shop }", "namespace: lab }")
+        .replace("serviceAccountName: api, ", "")
+        .replace("secret/data/api", "secret/data/other")
+        .replace("secret-Database", "secret-db")
+        .replace("template-Database", "template-db");
+    let job = EXACT.replace("name: shop, namespace", "name: job, namespace");
+    let migrated = migrated(&format!("{EXACT}---\n{other}---\n{job}"));
+    assert_eq!(migrated.differences, []);
+    assert_eq!(granted(&migrated, "shop", "api"), ["Database", "api"]);
+    assert_eq!(granted(&migrated, "lab", "default"), ["api-2", "db"]);
+    assert_eq!(migrated.grants.len(), 2);
+    // The pods have other secrets of one name: the catalogue tells them apart.
+    assert_eq!(migrated.secrets["api-2"].path.as_deref(), Some("other"));
+    let (_, annotations) = &migrated.annotations[1];
+    assert_eq!(annotations["secretbroker.dev/secrets"], "api=api-2,db");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Annotations, patches and reviews, without a cluster.
 
+mod adopted;
 mod annotations;
 mod certificates;
 mod migrate;
@@ -123,8 +124,12 @@ impl Namespaces for Defaults {
 
 /// A webhook, and what its namespaces say.
 fn admission(namespace: &[(&str, &str)]) -> (Admission, Arc<Metrics>) {
+    admission_of(config(), namespace)
+}
+
+fn admission_of(config: InjectConfig, namespace: &[(&str, &str)]) -> (Admission, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    let config = Arc::new(ArcSwap::from_pointee(config()));
+    let config = Arc::new(ArcSwap::from_pointee(config));
     let defaults = Arc::new(Defaults(given(namespace)));
     (Admission::new(config, defaults, Arc::clone(&metrics)), metrics)
 }

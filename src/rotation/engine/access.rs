@@ -232,7 +232,7 @@ impl Engine {
             let changed = change(&mut book)?;
             match self.around.journal.save(secret, &book, stamp).await {
                 Ok(_) => {
-                    self.changes.send_modify(|changes| *changes += 1);
+                    self.changed(secret);
                     return Ok(changed);
                 }
                 Err(SaveError::Conflict) => tokio::time::sleep(PAUSE * attempt).await,

@@ -89,7 +89,7 @@ impl Desk<'_> {
             Err(SaveError::Conflict) => return Err(DriveError::TakenOver),
             Err(SaveError::Fault(fault)) => return Err(fault.into()),
         };
-        self.engine.changes.send_modify(|changes| *changes += 1);
+        self.engine.changed(self.secret);
         Ok(())
     }
 

@@ -66,6 +66,9 @@ pub struct Managed {
 /// The secrets that are rotated, by name.
 pub type Catalogue = BTreeMap<SecretName, Managed>;
 
+/// How many times something was written down of each secret.
+pub type Written = BTreeMap<SecretName, u64>;
+
 /// What the engine works with.
 pub struct Surroundings {
     /// Where rotations are written down.
@@ -97,7 +100,7 @@ pub struct Engine {
     /// Tells this actor from all others, for claims.
     actor: String,
     jitter: Mutex<Jitter>,
-    changes: watch::Sender<u64>,
+    changes: watch::Sender<Written>,
 }
 
 /// Why a rotation could not be driven.
@@ -138,7 +141,7 @@ impl Engine {
             limits,
             actor,
             jitter: Mutex::new(Jitter::seeded(seed)),
-            changes: watch::Sender::new(0),
+            changes: watch::Sender::default(),
         }
     }
 
@@ -148,8 +151,13 @@ impl Engine {
     }
 
     /// Changes whenever something was written down by this engine.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<Written> {
         self.changes.subscribe()
+    }
+
+    /// Something was written down of this secret.
+    fn changed(&self, secret: &SecretName) {
+        self.changes.send_modify(|changes| *changes.entry(secret.clone()).or_default() += 1);
     }
 
     /// What it works with.

@@ -23,7 +23,7 @@ use crate::{
         rotation::{Rotation, RotationId, Standing},
         secret::SecretName,
     },
-    rotation::ports::Book,
+    rotation::{engine::Written, ports::Book},
 };
 
 /// What another operator wrote down is noticed after this time.
@@ -43,7 +43,7 @@ struct Followed {
     caller: Arc<Caller>,
     secret: SecretName,
     id: RotationId,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<Written>,
     stop: watch::Receiver<bool>,
     last: Option<RotationSummary>,
     is_over: bool,

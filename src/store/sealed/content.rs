@@ -40,8 +40,7 @@ impl Kept {
     }
 
     pub(super) fn read(&self, version: u64) -> Option<Fields> {
-        // One without fields was destroyed.
-        let fields = self.versions.get(&version).filter(|fields| !fields.is_empty())?;
+        let fields = self.versions.get(&version)?;
         let value = |text: &Zeroizing<String>| SecretValue::new(text.as_bytes());
         Some(fields.iter().map(|(name, text)| (name.clone(), value(text))).collect())
     }
@@ -66,12 +65,5 @@ impl Kept {
         self.versions.extend(other.versions);
         let named: BTreeSet<_> = self.labels().versions().collect();
         self.versions.retain(|version, _| *version > forget || named.contains(version));
-    }
-
-    #[cfg(feature = "operator")]
-    pub(super) fn destroy(&mut self, version: u64) {
-        if let Some(fields) = self.versions.get_mut(&version) {
-            fields.clear();
-        }
     }
 }

@@ -141,14 +141,6 @@ impl Versions for SealedVersions {
         })
         .await
     }
-
-    async fn destroy(&self, version: u64) -> Result<(), Fault> {
-        self.change(move |kept| {
-            kept.destroy(version);
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// The journal in an encrypted file.

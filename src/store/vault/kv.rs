@@ -67,7 +67,6 @@ impl VaultStore {
             store: Arc::clone(self),
             data: format!("{mount}/data/{path}"),
             metadata: format!("{mount}/metadata/{path}"),
-            destroy: format!("{mount}/destroy/{path}"),
         }
     }
 }
@@ -77,7 +76,6 @@ pub struct KvVersions {
     store: Arc<VaultStore>,
     data: String,
     metadata: String,
-    destroy: String,
 }
 
 /// Versions that Vault keeps unless told.
@@ -194,14 +192,6 @@ impl Versions for KvVersions {
         }
         let detail = format!("the labels of {} are not what was written", self.data);
         Err(Fault::new(Reason::Conflict, detail))
-    }
-
-    async fn destroy(&self, version: u64) -> Result<(), Fault> {
-        let body = json!({ "versions": [version] });
-        self.store
-            .request("kv_destroy", Method::PUT, &self.destroy, &[], Some(body))
-            .await
-            .map(drop)
     }
 }
 

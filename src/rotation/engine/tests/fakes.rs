@@ -419,11 +419,6 @@ impl Versions for World {
         })
         .await
     }
-
-    async fn destroy(&self, version: u64) -> Result<(), Fault> {
-        self.with(|state| state.versions[usize::try_from(version).unwrap() - 1].clear());
-        Ok(())
-    }
 }
 
 #[async_trait]

@@ -2,7 +2,11 @@
 others, in namespaces with the label. Nobody is asked twice. */}}
 {{- define "secret-broker.webhook.entry" -}}
 {{- $values := .root.Values.webhook -}}
-{{- $asks := "(has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/'))) || (oldObject != null && has(oldObject.metadata.annotations) && oldObject.metadata.annotations.exists(key, key.startsWith('secretbroker.dev/')))" -}}
+{{- $key := "key.startsWith('secretbroker.dev/')" -}}
+{{- if dig "webhook" "vault_annotations" false $values.config -}}
+{{- $key = printf "%s || key == 'vault.hashicorp.com/agent-inject'" $key -}}
+{{- end -}}
+{{- $asks := printf "(has(object.metadata.annotations) && object.metadata.annotations.exists(key, %s)) || (oldObject != null && has(oldObject.metadata.annotations) && oldObject.metadata.annotations.exists(key, %s))" $key $key -}}
 - name: {{ .name }}
   admissionReviewVersions: [v1]
   clientConfig:
