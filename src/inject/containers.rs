@@ -283,8 +283,9 @@ impl Settings {
         }
         let port = self.sidecar.port.small();
         let directory = if self.has_tls_secret() { TLS_DIRECTORY } else { RUN_DIRECTORY };
-        // An SVID can carry DNS names, and no addresses.
-        let host = if self.has_workload_api() { "localhost" } else { "127.0.0.1" };
+        // What others register or order for the pod carries the name alone.
+        let by_name = self.has_workload_api() || self.has_tls_secret();
+        let host = if by_name { "localhost" } else { "127.0.0.1" };
         match self.connect {
             Connect::Socket => vec![("SECRET_BROKER_ADDRESS", unix())],
             Connect::Port => vec![

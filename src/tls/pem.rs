@@ -13,12 +13,12 @@ pub(super) fn encode<'a>(
 ) -> Zeroizing<String> {
     let mut pem = Zeroizing::new(String::new());
     for der in parts {
-        pem.push_str(&format!("-----BEGIN {label}-----\n"));
+        pem.extend(["-----BEGIN ", label, "-----\n"]);
         for line in der.chunks(LINE) {
             STANDARD.encode_string(line, &mut pem);
             pem.push('\n');
         }
-        pem.push_str(&format!("-----END {label}-----\n"));
+        pem.extend(["-----END ", label, "-----\n"]);
     }
     pem
 }

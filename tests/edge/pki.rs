@@ -61,6 +61,7 @@ impl Authority {
             let names = dns.iter().map(|&name| SanType::DnsName(name.try_into().unwrap()));
             params.subject_alt_names =
                 [SanType::URI(id.try_into().unwrap())].into_iter().chain(names).collect();
+            params.is_ca = IsCa::ExplicitNoCa;
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         })

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     pki::{Authority, Leaf, put},
-    support::{broker::Broker, until},
+    support::{broker::Broker, free_port, until},
     workload_api::{Answer, Svid, WorkloadApi},
 };
 
@@ -36,6 +36,7 @@ TLS
 file = "DIR/audit.log"
 [telemetry]
 log_filter = "debug"
+http = "127.0.0.1:PROBES"
 [[policy]]
 identities = ["spiffe://one/ns/shop/sa/*", "spiffe://two/ns/shop/sa/*", "unix:**"]
 secrets = ["**"]
@@ -54,6 +55,7 @@ struct Mesh {
     one: Authority,
     api: WorkloadApi,
     broker: Broker,
+    probes: u16,
 }
 
 /// An identity that clients of the loopback can check.
@@ -86,10 +88,11 @@ impl Mesh {
     fn with(tls: &str, environment: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let broker = Broker::bare(environment);
-        broker.write(&CONFIG.replace("TLS", tls));
+        let probes = free_port();
+        broker.write(&CONFIG.replace("TLS", tls).replace("PROBES", &probes.to_string()));
         put(&broker.path(""), "secrets.env", "KEY=first\n");
         let api = WorkloadApi::start(&broker.path("agent.sock"));
-        Self { one: Authority::new("one"), api, broker }
+        Self { one: Authority::new("one"), api, broker, probes }
     }
 
     async fn run(mut self) -> Self {
@@ -162,6 +165,13 @@ impl Mesh {
         .await;
     }
 
+    /// What the start-up probe is answered.
+    async fn startup(&self) -> Option<(u16, String)> {
+        let url = format!("http://127.0.0.1:{}/startupz", self.probes);
+        let answer = reqwest::Client::new().get(url).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
     fn file(&self, name: &str) -> String {
         fs::read_to_string(self.broker.path("tls").join(name)).unwrap_or_default()
     }
@@ -177,6 +187,30 @@ async fn next_value(watch: &mut Watch) -> String {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), next).await.expect("a value in time")
+}
+
+/// The server of these tests speaks the protocol as others read it.
+#[tokio::test]
+async fn what_the_sidecar_is_told_is_what_the_published_client_reads() {
+    let mesh = Mesh::prepare("");
+    let two = Authority::new("two");
+    let own = svid(&mesh.one, SIDECAR, &mesh.one.pem);
+    let certificate = leaf(&own.chain);
+    mesh.api.say(Answer::of([Svid { hint: "internal", ..own }]).federated("two", &two.pem));
+    let endpoint = format!("unix://{}", mesh.broker.path("agent.sock").display());
+    let client = spiffe::WorkloadApiClient::connect_to(endpoint).await.expect("a connection");
+    let told = client.fetch_x509_context().await.expect("an answer");
+    let first = told.default_svid().expect("an SVID");
+    assert_eq!(
+        (first.spiffe_id().to_string(), first.hint()),
+        (SIDECAR.to_owned(), Some("internal"))
+    );
+    assert_eq!(first.leaf().as_bytes(), certificate);
+    for (domain, pem) in [("one", &mesh.one.pem), ("two", &two.pem)] {
+        let domain = spiffe::TrustDomain::new(domain).expect("a domain");
+        let bundle = told.bundle_set().bundle_for(&domain).expect("a bundle");
+        assert_eq!(bundle.authorities()[0].as_bytes(), leaf(pem));
+    }
 }
 
 #[tokio::test]
@@ -317,10 +351,21 @@ async fn the_start_waits_for_an_identity_and_says_what_is_missing() {
     mesh.broker.run();
     mesh.logs("has no identity for this process").await;
     assert!(!mesh.broker.path("broker.sock").exists(), "nothing is served yet");
+    let (status, reasons) = mesh.startup().await.expect("probes are answered");
+    assert!(status == 503 && reasons.contains("no certificate yet"), "{reasons}");
     until("it asks again and again", async || (mesh.api.asked() >= 3).then_some(())).await;
     mesh.api.say(mesh.own());
     mesh.broker.wait().await;
     assert!(mesh.client().get("KEY").await.is_ok());
+    assert_eq!(mesh.startup().await.expect("probes are answered").0, 200);
+}
+
+#[tokio::test]
+async fn a_start_that_waits_ends_when_it_is_told_to() {
+    let mut mesh = Mesh::prepare("");
+    mesh.broker.run();
+    mesh.logs("has no identity for this process").await;
+    assert_eq!(mesh.broker.terminate().await, Some(0));
 }
 
 #[tokio::test]
@@ -367,7 +412,7 @@ async fn a_broken_answer_is_told_and_changes_nothing() {
     for (answer, told) in [
         (Answer::default(), "it holds no SVID"),
         (mesh.own().torn(), "is not made of X.509 certificates"),
-        (mesh.own().mixed_up(svid(&mesh.one, SIDECAR, "")), "the key of"),
+        (mesh.own().mixed_up(&svid(&mesh.one, SIDECAR, "")), "the key of"),
         (Answer::of([svid(&mesh.one, SIDECAR, "")]), "the bundle of"),
         (Answer::of([named(&mesh.one, SIDECAR, &mesh.one.pem, &[])]), "no DNS name `localhost`"),
     ] {

@@ -87,7 +87,7 @@ impl Answer {
     }
 
     /// The same with the key of another certificate.
-    pub fn mixed_up(mut self, key_of: Svid) -> Self {
+    pub fn mixed_up(mut self, key_of: &Svid) -> Self {
         let key = PrivateKeyDer::from_pem_slice(key_of.key.as_bytes()).expect("a key");
         self.0.svids[0].x509_svid_key = key.secret_der().to_vec();
         self

@@ -41,8 +41,8 @@ use crate::domain::time::Jitter;
 
 /// What each call carries, so that no caller can be made to call by a redirect.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
-/// The time for the first answer of a stream, connecting included.
-const OPENING: Duration = Duration::from_secs(10);
+/// The time for the first answer of a stream: an agent may have to find out first what a new container is.
+const OPENING: Duration = Duration::from_mins(1);
 /// The longest first wait before the endpoint is asked again; it doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait.
