@@ -3,17 +3,23 @@
 //! Of the operator's contract the sidecar is given the client of its feed; all the rest is behind the
 //! feature `operator`.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use protox::prost::Message;
 
 const BROKER: &str = "proto/secretbroker/v1/broker.proto";
 const OPERATOR: &str = "proto/secretbroker/v1/operator.proto";
+/// What others publish, and the sidecar calls.
+const WORKLOAD: &str = "src/tls/spiffe/workload.proto";
 /// The service of the operator that sidecars call.
 const FEED: &str = "RotationFeed";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed={WORKLOAD}");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let descriptors = protox::compile([BROKER], ["proto"])?;
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
@@ -50,5 +56,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Values that people hand over, and tokens that they are given.
         .skip_debug([".secretbroker.v1.SupplyRequest", ".secretbroker.v1.BreakGlassResponse"])
         .compile_fds(descriptors)?;
+    workload(&out)
+}
+
+/// The client for the library, and a server for its tests.
+fn workload(out: &Path) -> Result<(), Box<dyn Error>> {
+    for (folder, server) in [("spiffe", false), ("spiffe-server", true)] {
+        let folder = out.join(folder);
+        std::fs::create_dir_all(&folder)?;
+        tonic_prost_build::configure()
+            .out_dir(folder)
+            .build_client(!server)
+            .build_server(server)
+            // They hold private keys.
+            .skip_debug([".X509SVID", ".X509SVIDResponse"])
+            .compile_fds(protox::compile([WORKLOAD], ["src/tls/spiffe"])?)?;
+    }
     Ok(())
 }

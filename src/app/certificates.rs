@@ -18,8 +18,10 @@ use crate::{
     tls::{
         LiveTls,
         authority::Authority,
+        client_files::ClientFiles,
         files::{self, PemFiles},
         pki::{CertificateIssuer, Issued, IssuedCertificate},
+        spiffe::{self, Svids},
     },
 };
 
@@ -41,10 +43,20 @@ pub(super) async fn keep(
             Ok((live, async move { files.run(&keep).await }.boxed()))
         }
         Tls::Authority { directory, client_id, mode, ttl } => {
-            let authority = Authority::new(directory, &client_id, mode, ttl, clock.wall())?;
+            let files = ClientFiles::in_directory(directory, mode)?;
+            let authority = Authority::new(files, &client_id, ttl, clock.wall())?;
             let live = Arc::new(LiveTls::new(authority.issue(clock.wall())?)?);
             let keep = Arc::clone(&live);
             Ok((live, async move { authority.run(&keep, || clock.wall()).await }.boxed()))
+        }
+        Tls::Spiffe { endpoint, svid, client_svid, server_name, files, startup_timeout } => {
+            let files = files.map(|(directory, mode)| ClientFiles::in_directory(directory, mode));
+            let files = files.transpose()?;
+            let plan = spiffe::Plan { endpoint, svid, client_svid, files, server_name };
+            let mut svids = Svids::new(plan, Jitter::seeded(seed));
+            let live = Arc::new(LiveTls::new(svids.first(startup_timeout).await?)?);
+            let keep = Arc::clone(&live);
+            Ok((live, async move { svids.run(&keep).await }.boxed()))
         }
         Tls::VaultPki { path, common_name, alt_names, ttl, client_ca } => {
             let Some(server) = server else { return Err(StartError::NoVault) };

@@ -137,7 +137,12 @@ async fn serve(args: ServeArgs, lockdown: Option<Lockdown>) -> Result<(), StartE
     let mut source = ConfigSource::open(path, environment)?;
     let checked = source.load().await.map_err(StartError::Configuration)?;
     let (kept, single) = if once { (Vec::new(), render) } else { (render, Vec::new()) };
-    let running = Running::start(checked, kept).await?;
+    let mut stop = std::pin::pin!(stopped()?);
+    let running = tokio::select! {
+        running = Running::start(checked, kept) => running?,
+        // It may wait for its certificate, and the first process of a container ends by no signal that it does not take.
+        () = &mut stop => return Ok(()),
+    };
     for (measure, outcome) in lockdown.iter().flat_map(Lockdown::measures) {
         match outcome {
             Outcome::Held => tracing::info!(measure, "locked down"),
@@ -145,9 +150,9 @@ async fn serve(args: ServeArgs, lockdown: Option<Lockdown>) -> Result<(), StartE
         }
     }
     if once {
-        return running.render_once(single, stopped()?).await;
+        return running.render_once(single, stop).await;
     }
-    running.serve(&mut source, stopped()?).await;
+    running.serve(&mut source, stop).await;
     Ok(())
 }
 

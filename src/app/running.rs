@@ -176,9 +176,12 @@ impl Running {
         let pages = pages(&around, &broker, &readiness);
         let services = Services::new(Arc::clone(&edge), health.clone(), server.reflection, pages)?;
         let vault_now = vault.load_full();
+        tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
+        // A certificate may take its time, which is told meanwhile.
+        let closed = readiness.block_startup("the listeners have no certificate yet", "");
         let doors =
             Doors::open(server, tls, services, vault_now.as_deref(), &around, &mut tasks).await?;
-        tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
+        drop(closed);
         tasks.spawn(tell_health(readiness.clone(), health));
         let startup = wait_for_secrets(&mut tasks, &broker, &readiness, prefetched).await;
         fixed.render(templates, doors.address(), &readiness, &mut tasks)?;

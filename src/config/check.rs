@@ -9,6 +9,7 @@ mod operator;
 pub(super) mod policy;
 mod secrets;
 mod server;
+mod tls;
 mod vault;
 
 use std::path::{Component, Path, PathBuf};

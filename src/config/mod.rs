@@ -31,6 +31,8 @@ pub use mistake::{Key, Mistake, Mistakes};
 pub use summary::{check_file, environment};
 pub use vault::{AuthMethod, Credential, Vault, VaultAuth};
 
+use rustls::pki_types::ServerName;
+
 use crate::domain::{policy::Policy, secret::SecretName};
 
 /// Reads a variable of the environment; injected, so that tests bring their own.
@@ -158,6 +160,21 @@ pub enum Tls {
         ttl: Duration,
         /// The authorities of client certificates; the issuing one when absent.
         client_ca: Option<PathBuf>,
+    },
+    /// X.509-SVIDs of the SPIFFE Workload API, told on a stream.
+    Spiffe {
+        /// The endpoint's socket.
+        endpoint: PathBuf,
+        /// The SPIFFE ID or the hint of the SVID that serves; the first one when absent.
+        svid: Option<String>,
+        /// The SPIFFE ID or the hint of the application's; that which serves when absent.
+        client_svid: Option<String>,
+        /// The DNS name that clients check.
+        server_name: ServerName<'static>,
+        /// Where the application's files are written, and their permission bits.
+        files: Option<(PathBuf, u32)>,
+        /// How long the start waits for the first one.
+        startup_timeout: Duration,
     },
     /// An authority that is made at start and lives in this pod only. It writes what a client
     /// needs into the directory: `ca.pem`, `client.pem`, `client.key`.

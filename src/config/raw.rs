@@ -25,6 +25,7 @@ pub(super) type RetryMin = Span<{ secs(1) }, 100, { hours(1) }>;
 pub(super) type RetryMax = Span<{ mins(5) }, { secs(1) }, { days(1) }>;
 pub(super) type MaxAge = Span<{ days(30) }, { secs(1) }, { days(3660) }>;
 pub(super) type LeaseTime = Span<{ mins(5) }, { secs(1) }, { days(366) }>;
+pub(super) type StartupTimeout = Span<{ mins(5) }, { secs(5) }, { hours(24) }>;
 pub(super) type CertificateTime = Span<{ hours(24) }, { secs(30) }, { days(366) }>;
 
 /// The configuration of secret-broker.

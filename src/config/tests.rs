@@ -161,6 +161,51 @@ fn sections_that_need_each_other_are_missed() {
 }
 
 #[test]
+fn what_is_asked_of_the_workload_api_is_checked_before_it_is_asked() {
+    let file = |tls: &str| {
+        format!("[server]\nlisten = \"127.0.0.1:1\"\n[tls]\nsource = \"spiffe\"\n{tls}")
+    };
+    for endpoint in ["unix:///run/a.sock", "unix:/run/a.sock"] {
+        let text =
+            file(&format!("endpoint = \"{endpoint}\"\ndirectory = \"/d\"\nfile_mode = \"0640\""));
+        let Some(Tls::Spiffe { endpoint, files, svid: None, .. }) =
+            parse(&text).unwrap().config.tls
+        else {
+            panic!("{text}");
+        };
+        assert_eq!((endpoint, files), ("/run/a.sock".into(), Some(("/d".into(), 0o640))));
+    }
+    let endpoint = "line 5: tls.endpoint: not an endpoint of this machine; expected unix:///PATH, of at most 107 bytes";
+    for (tls, expected) in [
+        ("endpoint = \"unix:///\"", endpoint),
+        ("endpoint = \"unix://a.sock\"", endpoint),
+        ("endpoint = \"/run/a.sock\"", endpoint),
+        (
+            "",
+            "line 3: tls.endpoint: missing; needed by source = \"spiffe\", where SPIFFE_ENDPOINT_SOCKET is not set",
+        ),
+        (
+            "endpoint = \"unix:///a\"\nsvid = \"https://one/a\"",
+            "line 6: tls.svid: not the name of an SVID; expected spiffe://TRUST-DOMAIN/PATH, or a hint",
+        ),
+        (
+            "endpoint = \"unix:///a\"\nserver_name = \"no name\"",
+            "line 6: tls.server_name: not a name; expected a DNS name",
+        ),
+        (
+            "endpoint = \"unix:///a\"\nclient_svid = \"app\"",
+            "line 6: tls.client_svid: given without files; it needs directory, where the files go",
+        ),
+        (
+            "endpoint = \"unix:///a\"\nttl = \"1h\"",
+            "line 6: tls.ttl: not a key of `spiffe`; it belongs to `vault-pki` and `authority`",
+        ),
+    ] {
+        assert_eq!(mistakes(&file(tls)), [expected], "{tls}");
+    }
+}
+
+#[test]
 fn the_key_of_the_state_does_not_lie_beside_it() {
     for (path, key, is_refused) in [
         ("/var/lib/b/state", "/var/lib/b/key", true),

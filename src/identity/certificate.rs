@@ -85,6 +85,12 @@ fn end(certificate: &X509Certificate<'_>) -> Result<Timestamp, IdentityError> {
         .map_err(|_| IdentityError::Malformed)
 }
 
+/// The trust domain of a SPIFFE ID.
+pub fn trust_domain(id: &str) -> Option<&str> {
+    let rest = id.strip_prefix("spiffe://").filter(|_| is_spiffe_id(id))?;
+    rest.split('/').next()
+}
+
 /// The SPIFFE-ID standard, section 2: lower-case trust domain, no empty or dot segments, no query.
 fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://").filter(|_| id.len() <= SPIFFE_BYTES) else {

@@ -157,8 +157,8 @@ pub const ALL: [Annotation; 43] = [
     settled(
         "tls",
         "`sidecar.tls`: `authority`",
-        "`authority`, `vault-pki`, `files`",
-        "Where certificates come from: an authority of the pod's own, Vault's PKI engine, or a Secret.",
+        "`authority`, `vault-pki`, `spiffe`, `files`",
+        "Where certificates come from: an authority of the pod's own, Vault's PKI engine, the SPIFFE Workload API through the CSI driver `csi.spiffe.io`, or a Secret.",
     ),
     settled(
         "tls-path",

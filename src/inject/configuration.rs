@@ -44,7 +44,11 @@ pub(super) fn text(
     let text = minimal::file(&file).map_err(|error| vec![wrong("", error.to_string())])?;
     let text = format!("# Made from annotations by the injection webhook.\n{text}");
     // Variables are the sidecar's, and so is their content.
-    match Config::parse(&text, "config.toml", &|_| Some("set in the pod".to_owned())) {
+    let set_in_the_pod = |name: &str| match name {
+        "SPIFFE_ENDPOINT_SOCKET" => Some(settings.workload_api()),
+        _ => Some("set in the pod".to_owned()),
+    };
+    match Config::parse(&text, "config.toml", &set_in_the_pod) {
         Ok(_) => Ok(text),
         Err(mistakes) => Err(mistakes
             .all
@@ -140,6 +144,15 @@ fn tls(settings: &Settings, client_id: String) -> raw::Tls {
             path: sidecar.tls_path.clone(),
             common_name: Some("localhost".to_owned()),
             alt_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            ..raw::Tls::default()
+        },
+        // The identity that grants are about, and no other that the pod may have.
+        TlsSource::Spiffe => raw::Tls {
+            source: Some(raw::TlsSource::Spiffe),
+            svid: Some(client_id),
+            directory: Some(RUN_DIRECTORY.into()),
+            file_mode: Some("0640".to_owned()),
+            startup_timeout: sidecar.startup_timeout,
             ..raw::Tls::default()
         },
         TlsSource::Files => raw::Tls {

@@ -22,6 +22,8 @@ pub(super) const CONFIG_DIRECTORY: &str = "/etc/secret-broker";
 pub(super) const CA_DIRECTORY: &str = "/etc/secret-broker-ca";
 /// Where certificates of a Secret are mounted, for the sidecar and the application.
 pub(super) const TLS_DIRECTORY: &str = "/etc/secret-broker-tls";
+/// Where the socket of the SPIFFE Workload API is mounted.
+pub(super) const SPIFFE_DIRECTORY: &str = "/spiffe-workload-api";
 /// The service account's token for Vault.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/secretbroker.dev/token";
 /// Where the program lies for `exec`.
@@ -35,6 +37,9 @@ const FILES: &str = "secret-broker-files";
 const BIN: &str = "secret-broker-bin";
 const CA: &str = "secret-broker-ca";
 const TLS: &str = "secret-broker-tls";
+const SPIFFE: &str = "secret-broker-spiffe";
+/// What gives a pod the Workload API without a path of its node, which the profile "restricted" refuses.
+const SPIFFE_DRIVER: &str = "csi.spiffe.io";
 /// The program in the image.
 const PROGRAM: &str = "/secret-broker";
 
@@ -50,6 +55,17 @@ impl Settings {
 
     fn has_tls_secret(&self) -> bool {
         self.sidecar.tls == TlsSource::Files && self.connect == Connect::Port
+    }
+
+    fn has_workload_api(&self) -> bool {
+        self.sidecar.tls == TlsSource::Spiffe
+            && self.connect == Connect::Port
+            && self.sidecar.mode != Mode::Init
+    }
+
+    /// The endpoint of the SPIFFE Workload API, as the sidecar sees it.
+    pub(super) fn workload_api(&self) -> String {
+        format!("unix://{SPIFFE_DIRECTORY}/{}", self.sidecar.spiffe_socket)
     }
 
     /// The sidecar, as it stands among init containers or containers.
@@ -71,6 +87,7 @@ impl Settings {
             self.probes(&mut container);
         }
         container.insert("args".to_owned(), json!(args));
+        let mut env = Vec::new();
         match sidecar.mode {
             Mode::Native => drop(container.insert("restartPolicy".to_owned(), json!("Always"))),
             Mode::Plain => {
@@ -79,10 +96,15 @@ impl Settings {
                     json!([PROGRAM, "wait", "--timeout", format!("{}s", self.startup_secs())]);
                 let hook = json!({ "postStart": { "exec": { "command": wait } } });
                 container.insert("lifecycle".to_owned(), hook);
-                container
-                    .insert("env".to_owned(), json!([variable("SECRET_BROKER_ADDRESS", &unix())]));
+                env.push(variable("SECRET_BROKER_ADDRESS", &unix()));
             }
             Mode::Init => {}
+        }
+        if self.has_workload_api() {
+            env.push(variable("SPIFFE_ENDPOINT_SOCKET", &self.workload_api()));
+        }
+        if !env.is_empty() {
+            container.insert("env".to_owned(), Value::Array(env));
         }
         let mut mounts = vec![
             mount(CONFIG, CONFIG_DIRECTORY, true),
@@ -97,6 +119,9 @@ impl Settings {
         }
         if self.has_tls_secret() {
             mounts.push(mount(TLS, TLS_DIRECTORY, true));
+        }
+        if self.has_workload_api() {
+            mounts.push(mount(SPIFFE, SPIFFE_DIRECTORY, true));
         }
         container.insert("volumeMounts".to_owned(), Value::Array(mounts));
         Value::Object(container)
@@ -200,6 +225,10 @@ impl Settings {
             let secret = json!({ "secretName": secret, "items": items });
             volumes.push(json!({ "name": TLS, "secret": secret }));
         }
+        if self.has_workload_api() {
+            let driver = json!({ "driver": SPIFFE_DRIVER, "readOnly": true });
+            volumes.push(json!({ "name": SPIFFE, "csi": driver }));
+        }
         volumes
     }
 
@@ -254,10 +283,13 @@ impl Settings {
         }
         let port = self.sidecar.port.small();
         let directory = if self.has_tls_secret() { TLS_DIRECTORY } else { RUN_DIRECTORY };
+        // What others register or order for the pod carries the name alone.
+        let by_name = self.has_workload_api() || self.has_tls_secret();
+        let host = if by_name { "localhost" } else { "127.0.0.1" };
         match self.connect {
             Connect::Socket => vec![("SECRET_BROKER_ADDRESS", unix())],
             Connect::Port => vec![
-                ("SECRET_BROKER_ADDRESS", format!("https://127.0.0.1:{port}")),
+                ("SECRET_BROKER_ADDRESS", format!("https://{host}:{port}")),
                 ("SECRET_BROKER_CERT_DIR", directory.to_owned()),
             ],
         }

@@ -5,11 +5,7 @@
 //! authority itself stays for the life of the process.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions, Permissions},
-    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::{LiveTls, Material, TlsError};
+use super::{LiveTls, Material, TlsError, client_files::ClientFiles, trust};
 
 /// The share of a certificate's life after which it is replaced.
 const RENEW_SHARE: f64 = 2.0 / 3.0;
@@ -34,29 +30,22 @@ const SKEW: Duration = Duration::from_mins(1);
 /// The authority of one pod.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    directory: PathBuf,
+    files: ClientFiles,
     client_id: Ia5String,
-    mode: u32,
     ttl: Duration,
 }
 
 impl Authority {
-    /// Makes the authority and its directory, which opens to the group where the files' `mode` does.
+    /// Makes the authority, which writes the application's certificate to `files`.
     ///
     /// # Errors
-    /// When the directory can't be made, or `client_id` is not ASCII.
+    /// When it can't be made, or `client_id` is not ASCII.
     pub fn new(
-        directory: PathBuf,
+        files: ClientFiles,
         client_id: &str,
-        mode: u32,
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Self, TlsError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(if mode & 0o040 == 0 { 0o700 } else { 0o750 })
-            .create(&directory)
-            .map_err(|error| file_error(&directory, &error))?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -66,7 +55,7 @@ impl Authority {
         let issuer =
             CertifiedIssuer::self_signed(params, key).map_err(|error| issue_error(&error))?;
         let client_id = Ia5String::try_from(client_id).map_err(|error| issue_error(&error))?;
-        Ok(Self { issuer, directory, client_id, mode, ttl })
+        Ok(Self { issuer, files, client_id, ttl })
     }
 
     /// Issues a certificate for the broker, and writes one for the application.
@@ -80,10 +69,7 @@ impl Authority {
             now,
         )?;
         let client_key = Zeroizing::new(client.1.serialize_pem());
-        // The key last: who finds it finds the certificate that belongs to it.
-        self.write("ca.pem", self.issuer.pem().as_bytes())?;
-        self.write("client.pem", client.0.pem().as_bytes())?;
-        self.write("client.key", client_key.as_bytes())?;
+        self.files.write(&self.issuer.pem(), &client.0.pem(), &client_key)?;
 
         let localhost = Ia5String::try_from("localhost").map_err(|error| issue_error(&error))?;
         let server_names = vec![
@@ -95,8 +81,10 @@ impl Authority {
         Ok(Material {
             chain: vec![server.der().clone()],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            roots: vec![CertificateDer::from(self.issuer.der().to_vec())],
-            crls: Vec::new(),
+            callers: trust::by_any(
+                vec![CertificateDer::from(self.issuer.der().to_vec())],
+                Vec::new(),
+            )?,
         })
     }
 
@@ -125,22 +113,6 @@ impl Authority {
             params.signed_by(&key, &self.issuer).map_err(|error| issue_error(&error))?;
         Ok((certificate, key))
     }
-
-    /// Writes a file whole or not at all.
-    fn write(&self, name: &str, content: &[u8]) -> Result<(), TlsError> {
-        let path = self.directory.join(name);
-        let fresh = self.directory.join(format!(".{name}.new"));
-        let write = || -> io::Result<()> {
-            let _ = fs::remove_file(&fresh);
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            // Not at its creation, where the umask would take bits away.
-            file.set_permissions(Permissions::from_mode(self.mode))?;
-            file.write_all(content)?;
-            fs::rename(&fresh, &path)
-        };
-        write().map_err(|error| file_error(&path, &error))
-    }
 }
 
 pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: Duration) {
@@ -154,8 +126,4 @@ pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, ttl: 
 
 pub(super) fn issue_error(error: &rcgen::Error) -> TlsError {
     TlsError::Issue(error.to_string())
-}
-
-fn file_error(path: &Path, error: &io::Error) -> TlsError {
-    TlsError::File { path: path.display().to_string(), what: error.to_string() }
 }

@@ -6,7 +6,10 @@ use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject,
 };
 
-use super::{LiveTls, Material, TlsError};
+use super::{
+    LiveTls, Material, TlsError,
+    trust::{self, Certificates, RevocationLists},
+};
 use crate::files::FileWatch;
 
 /// Where the files are.
@@ -30,12 +33,9 @@ impl PemFiles {
     pub fn read(&self) -> Result<Material, TlsError> {
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| TlsError::pem(&self.key, "a private key", &error))?;
-        Ok(Material {
-            chain: certificates(&self.cert)?,
-            key,
-            roots: certificates(&self.ca)?,
-            crls: self.crl.as_deref().map(revocation_lists).transpose()?.unwrap_or_default(),
-        })
+        let crls = self.crl.as_deref().map(revocation_lists).transpose()?.unwrap_or_default();
+        let callers = trust::by_any(certificates(&self.ca)?, crls)?;
+        Ok(Material { chain: certificates(&self.cert)?, key, callers })
     }
 
     /// Offers the files anew at each change, for ever.
@@ -53,7 +53,7 @@ impl PemFiles {
 ///
 /// # Errors
 /// When it can't be read, or holds none.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub fn certificates(path: &Path) -> Result<Certificates, TlsError> {
     let error = |error: &_| TlsError::pem(path, "a certificate", error);
     let certificates = CertificateDer::pem_file_iter(path)
         .map_err(|e| error(&e))?
@@ -65,7 +65,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(certificates)
 }
 
-fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+fn revocation_lists(path: &Path) -> Result<RevocationLists, TlsError> {
     CertificateRevocationListDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| TlsError::pem(path, "a revocation list", &error))

@@ -1,41 +1,43 @@
 //! Server certificates and client authorities that change while connections are open.
 //!
-//! A source ([`files`], [`pki`], [`authority`]) makes [`Material`]; [`LiveTls`] checks it and
-//! publishes it. Material that can't be used is refused and what worked stays in force. TLS 1.3
+//! A source ([`files`], [`pki`], [`authority`], [`spiffe`]) makes [`Material`]; [`LiveTls`] checks
+//! it and publishes it. Material that can't be used is refused and what worked stays in force. TLS 1.3
 //! only, client certificates always.
 
 pub mod authority;
 #[cfg(feature = "operator")]
 pub mod client;
+pub mod client_files;
 pub mod files;
 #[cfg(feature = "operator")]
 pub mod own;
+mod pem;
 pub mod pki;
+pub mod spiffe;
+pub mod trust;
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::Error as PemError},
 };
 use tokio::sync::watch;
 
+use self::trust::{Callers, Certificates};
 use crate::identity::certificate;
 
 /// What a server needs to prove itself and to check its callers.
 pub struct Material {
     /// The certificate chain, leaf first.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub chain: Certificates,
     /// The leaf's private key.
     pub key: PrivateKeyDer<'static>,
-    /// The authorities of client certificates.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// Their revocation lists.
-    pub crls: Vec<CertificateRevocationListDer<'static>>,
+    /// What checks client certificates.
+    pub callers: Callers,
 }
 
 /// Why material can't be used or had.
@@ -58,10 +60,10 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    fn pem(path: &std::path::Path, expected: &str, error: &pem::Error) -> Self {
+    fn pem(path: &std::path::Path, expected: &str, error: &PemError) -> Self {
         let what = match error {
-            pem::Error::NoItemsFound => format!("holds no {expected} in PEM form"),
-            pem::Error::Io(error) => error.to_string(),
+            PemError::NoItemsFound => format!("holds no {expected} in PEM form"),
+            PemError::Io(error) => error.to_string(),
             _ => format!("is not the PEM form of {expected}"),
         };
         Self::File { path: path.display().to_string(), what }
@@ -71,7 +73,7 @@ impl TlsError {
 /// The material in force.
 struct InForce {
     config: Arc<ServerConfig>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    callers: Callers,
     not_after: Timestamp,
 }
 
@@ -128,7 +130,7 @@ impl LiveTls {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
         let since_epoch = u64::try_from(now.as_second()).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(since_epoch));
-        self.in_force.load().verifier.verify_client_cert(leaf, intermediates, now).is_ok()
+        self.in_force.load().callers.verify_client_cert(leaf, intermediates, now).is_ok()
     }
 
     /// When the server's certificate ends.
@@ -146,27 +148,17 @@ fn check(material: Material) -> Result<InForce, TlsError> {
     let unusable = |error: &dyn std::fmt::Display| TlsError::Unusable(error.to_string());
     let leaf = material.chain.first().ok_or_else(|| unusable(&"there is no certificate"))?;
     let not_after = certificate::not_after(leaf).map_err(|error| unusable(&error))?;
-    let mut roots = RootCertStore::empty();
-    for root in material.roots {
-        roots.add(root).map_err(|error| unusable(&error))?;
-    }
-    let provider = provider();
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
-        .with_crls(material.crls)
-        .allow_unknown_revocation_status()
-        .build()
-        .map_err(|error| unusable(&error))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable(&error))?
-        .with_client_cert_verifier(Arc::clone(&verifier))
+        .with_client_cert_verifier(Arc::clone(&material.callers))
         .with_single_cert(material.chain, material.key)
         .map_err(|error| unusable(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // Resumption would carry a peer past a change of authorities.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(InForce { config: Arc::new(config), verifier, not_after })
+    Ok(InForce { config: Arc::new(config), callers: material.callers, not_after })
 }
 
 /// The one cryptography provider of the process.

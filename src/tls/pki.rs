@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::sleep;
 
-use super::{LiveTls, Material, TlsError};
+use super::{
+    LiveTls, Material, TlsError,
+    trust::{self, Certificates},
+};
 use crate::domain::{fault::Fault, secret::SecretValue, time::Jitter};
 
 /// The share of a certificate's life after which it is renewed: two thirds, spread.
@@ -38,7 +41,7 @@ pub trait CertificateIssuer: Send + Sync {
 pub struct Issued {
     issuer: Arc<dyn CertificateIssuer>,
     /// The authorities of client certificates; the issuing one when empty.
-    client_roots: Vec<CertificateDer<'static>>,
+    client_roots: Certificates,
     jitter: Jitter,
 }
 
@@ -47,7 +50,7 @@ impl Issued {
     /// authority when there are none.
     pub fn new(
         issuer: Arc<dyn CertificateIssuer>,
-        client_roots: Vec<CertificateDer<'static>>,
+        client_roots: Certificates,
         jitter: Jitter,
     ) -> Self {
         Self { issuer, client_roots, jitter }
@@ -73,10 +76,8 @@ impl Issued {
         } else {
             self.client_roots.clone()
         };
-        Ok((
-            Material { chain: certificates(&issued.chain_pem)?, key, roots, crls: Vec::new() },
-            due,
-        ))
+        let callers = trust::by_any(roots, Vec::new())?;
+        Ok((Material { chain: certificates(&issued.chain_pem)?, key, callers }, due))
     }
 
     /// Renews the certificate whenever it is due, for ever.

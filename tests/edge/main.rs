@@ -20,4 +20,7 @@ mod limits;
 mod pki;
 mod reload;
 mod rig;
+mod spiffe;
 mod trust;
+#[path = "../support/workload_api.rs"]
+mod workload_api;

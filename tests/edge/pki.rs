@@ -55,6 +55,18 @@ impl Authority {
         })
     }
 
+    /// A certificate for clients and servers with this SPIFFE ID, as an agent hands it out.
+    pub fn svid(&self, id: &str, dns: &[&str]) -> Leaf {
+        self.leaf(|params| {
+            let names = dns.iter().map(|&name| SanType::DnsName(name.try_into().unwrap()));
+            params.subject_alt_names =
+                [SanType::URI(id.try_into().unwrap())].into_iter().chain(names).collect();
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
     fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::default();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -127,6 +127,7 @@ async fn a_restricted_namespace_accepts_the_injected_pod_and_asking_again_change
             &[("tls", "vault-pki"), ("tls-path", "pki/issue/pods"), ("ca-config-map", "vault-ca")],
         ),
         ("certs", &[("tls", "files"), ("tls-secret", "certs"), ("cpu-limit", "0.5")]),
+        ("spiffe", &[("tls", "spiffe"), ("env", "PGPASSWORD=DB.password")]),
     ] {
         let (status, made) = rig.create(&shop, pod(name, more)).await;
         assert_eq!(status, 201, "{name}: {made}");

@@ -69,6 +69,11 @@ impl Pod {
         Self { directory, spec: pod["spec"].clone(), volumes, running: BTreeMap::new() }
     }
 
+    /// Where a volume lies.
+    pub(crate) fn volume(&self, name: &str) -> &Path {
+        &self.volumes[name]
+    }
+
     /// What lies at a path of a volume.
     pub(crate) fn file(&self, volume: &str, path: &str) -> String {
         fs::read_to_string(self.volumes[volume].join(path)).unwrap_or_default()
@@ -133,15 +138,20 @@ impl Pod {
 
     /// What a container wrote.
     pub(crate) fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.directory.path().join(format!("{name}.log"))).unwrap_or_default()
+        fs::read_to_string(self.log_file(name)).unwrap_or_default()
+    }
+
+    /// Where a container writes to.
+    pub(crate) fn log_file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.log"))
     }
 
     fn run(&mut self, container: &Value) {
         let name = text(container, "name");
         let root = self.directory.path().join("roots").join(name);
         fs::create_dir_all(&root).expect("a root");
-        let log = self.directory.path().join(format!("{name}.log"));
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file(name));
+        let log = log.expect("a log");
         let mut command = Command::new("unshare");
         command
             .args(["--user", "--map-root-user", "--mount", "sh", "-euc"])
@@ -165,6 +175,7 @@ impl Pod {
             "mkdir -p {root}/usr {root}/proc {root}/dev {root}/tmp {root}/etc\n\
              mount --rbind /usr {root}/usr; mount --rbind /proc {root}/proc; mount --rbind /dev {root}/dev\n\
              for link in bin sbin lib lib64; do ln -sfn usr/$link {root}/$link; done\n\
+             echo '127.0.0.1 localhost' >{root}/etc/hosts\n\
              : >>{root}/secret-broker; mount --bind {PROGRAM} {root}/secret-broker\n"
         );
         for mount in list(container, "volumeMounts") {

@@ -20,5 +20,11 @@ mod cluster;
 mod edge;
 mod kubelet;
 mod migrate;
+#[path = "../edge/pki.rs"]
+#[allow(unreachable_pub, reason = "shared")]
+mod pki;
 mod rig;
 mod whole;
+#[path = "../support/workload_api.rs"]
+#[allow(unreachable_pub, reason = "shared")]
+mod workload_api;

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Registered,
     kubelet::Pod,
+    pki::{Authority, Leaf},
     rig::pod,
     support::{free_port, kubernetes::Kubernetes, postgres::Postgres, until, vault::Vault},
+    workload_api::{Answer, Svid, WorkloadApi},
 };
 
 /// A leased user lives for seconds, so that replacements pass by.
@@ -60,17 +62,15 @@ impl Whole {
     }
 
     /// A pod whose application does this with the database, and writes what it finds into the volume `out`.
-    async fn pod(&self, name: &str, script: &str) -> Pod {
+    async fn pod(&self, name: &str, script: &str, more: &[(&str, &str)]) -> Pod {
         let (port, probes) = (free_port().to_string(), free_port().to_string());
-        let mut asked = pod(
-            name,
-            &[
-                ("env", "PGUSER=DB.username,PGPASSWORD=DB.password"),
-                ("overlap", "3s"),
-                ("port", &port),
-                ("probe-port", &probes),
-            ],
-        );
+        let annotations = [
+            ("env", "PGUSER=DB.username,PGPASSWORD=DB.password"),
+            ("overlap", "3s"),
+            ("port", &port),
+            ("probe-port", &probes),
+        ];
+        let mut asked = pod(name, &[&annotations, more].concat());
         self.has_it_do(&mut asked, script);
         self.made(asked).await
     }
@@ -105,7 +105,7 @@ pub(crate) fn users(pod: &Pod) -> Vec<String> {
 #[tokio::test]
 async fn an_annotated_pod_queries_with_a_leased_user_and_goes_on_with_its_successors() {
     let whole = Whole::start().await;
-    let mut pod = whole.pod("server", "while query; do sleep 0.2; done").await;
+    let mut pod = whole.pod("server", "while query; do sleep 0.2; done", &[]).await;
     pod.start().await;
     until("two successors were used", async || (users(&pod).len() >= 3).then_some(())).await;
     assert_eq!(pod.file("out", "errors"), "", "no query failed");
@@ -128,10 +128,46 @@ async fn an_annotated_pod_queries_with_a_leased_user_and_goes_on_with_its_succes
 #[tokio::test]
 async fn a_job_ends_when_its_work_does() {
     let whole = Whole::start().await;
-    let mut pod = whole.pod("job", "query").await;
+    let mut pod = whole.pod("job", "query", &[]).await;
     pod.start().await;
     assert_eq!(pod.ended("app").await, Some(0), "{}", pod.log("app"));
     assert_eq!(users(&pod).len(), 1, "{}", pod.file("out", "errors"));
     // The kubelet ends native sidecars when the containers of a pod are done.
+    assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
+}
+
+#[tokio::test]
+async fn a_pod_of_the_workload_api_waits_for_its_registration_and_is_known_by_it() {
+    let whole = Whole::start().await;
+    let script = "while query; do sleep 0.2; done";
+    let mut pod = whole.pod("registered", script, &[("tls", "spiffe")]).await;
+    // The part of the CSI driver: the agent's socket, in a volume of the pod.
+    let api = WorkloadApi::start(&pod.volume("secret-broker-spiffe").join("spire-agent.sock"));
+    let authority = Authority::new("cluster.local");
+    let say = |account: &str| {
+        let id = format!("spiffe://cluster.local/ns/{}/sa/{account}", whole.shop);
+        let Leaf { cert: chain, key } = authority.svid(&id, &["localhost"]);
+        api.say(Answer::of([Svid { id, hint: "", chain, key, bundle: authority.pem.clone() }]));
+    };
+    say("somebody-else");
+    let log = pod.log_file("secret-broker");
+    let registered = async {
+        until("it says what is missing", async || {
+            let log = std::fs::read_to_string(&log).ok()?;
+            log.contains("no SVID has the ID or hint").then_some(())
+        })
+        .await;
+        say("default");
+    };
+    tokio::join!(pod.start(), registered);
+    until("it queries", async || (!users(&pod).is_empty()).then_some(())).await;
+    let caller = format!("\"caller\":\"spiffe://cluster.local/ns/{}/sa/default\"", whole.shop);
+    assert!(pod.log("secret-broker").contains(&caller), "{}", pod.log("secret-broker"));
+    // A new SVID and new credentials pass by without a failed query.
+    say("default");
+    let before = users(&pod).len();
+    until("a further one was used", async || (users(&pod).len() > before).then_some(())).await;
+    assert_eq!(pod.file("out", "errors"), "", "no query failed");
+    assert!(pod.stop("app").await.is_some());
     assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
 }

@@ -137,6 +137,10 @@ fn sidecar(
     if !sidecar.files_directory.is_absolute() {
         check.wrong(key.name("files_directory"), "not an absolute path", "expected one");
     }
+    if !is_file(&sidecar.spiffe_socket) {
+        let accepted = "expected a file's name, such as \"spire-agent.sock\"";
+        check.wrong(key.name("spiffe_socket"), "not a file's name", accepted);
+    }
     if sidecar.vault.is_none() {
         check
             .wants_vault(secrets, None)
@@ -146,6 +150,11 @@ fn sidecar(
         check.wrong(key.name("probe_port"), "the port of the broker", "expected another");
     }
     Some(sidecar)
+}
+
+fn is_file(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    !matches!(name, "" | "." | "..") && name.bytes().all(allowed)
 }
 
 fn grants(

@@ -140,7 +140,7 @@ pub struct Sidecar {
     /// The address that probes reach: the pod's, so all of them unless told.
     pub probe_address: IpAddr,
     /// How long a pod may wait for its secrets before its sidecar is restarted.
-    pub startup_timeout: Span<{ mins(5) }, { secs(5) }, { hours(24) }>,
+    pub startup_timeout: raw::StartupTimeout,
     /// The audience of the service account's token.
     pub audience: String,
     /// The life of the service account's token; the kubelet renews it.
@@ -152,6 +152,8 @@ pub struct Sidecar {
     pub tls: TlsSource,
     /// `vault-pki`: the issuing path, such as `pki/issue/broker`.
     pub tls_path: Option<String>,
+    /// `spiffe`: the name of the Workload API's socket in the volume of the CSI driver `csi.spiffe.io`.
+    pub spiffe_socket: String,
     /// Where files are delivered.
     pub files_directory: PathBuf,
     /// Vault and the login, as in the sidecar's `[vault]`. In `auth.role`, `{namespace}` and `{service_account}` stand
@@ -185,6 +187,7 @@ impl Default for Sidecar {
             ca_config_map: None,
             tls: TlsSource::default(),
             tls_path: None,
+            spiffe_socket: "spire-agent.sock".to_owned(),
             files_directory: PathBuf::from("/run/secrets/broker"),
             vault: None,
             defaults: raw::Defaults::default(),
@@ -218,6 +221,8 @@ pub enum TlsSource {
     Authority,
     /// A Vault PKI engine.
     VaultPki,
+    /// The SPIFFE Workload API.
+    Spiffe,
     /// A Kubernetes Secret, such as cert-manager makes.
     Files,
 }

@@ -1,9 +1,8 @@
 //! The sections about serving, recording and watching.
 
-use super::CertificateTime;
 use super::{
-    Address, Count, Deserialize, JsonSchema, MaxStale, Overlap, PathBuf, PollInterval, RetryMax,
-    RetryMin, Serialize, Span, days, hours, mins, secs,
+    Address, CertificateTime, Count, Deserialize, JsonSchema, MaxStale, Overlap, PathBuf,
+    PollInterval, RetryMax, RetryMin, Serialize, Span, StartupTimeout, days, hours, mins, secs,
 };
 
 /// Where and how calls are served.
@@ -67,7 +66,7 @@ pub struct Limits {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// Which source: PEM files, a Vault PKI engine, or an authority made at start for this pod.
+    /// Which source: PEM files, a Vault PKI engine, the SPIFFE Workload API, or an authority made at start for this pod.
     pub source: Option<TlsSource>,
     /// `files`: the certificate chain, leaf first.
     pub cert: Option<PathBuf>,
@@ -83,11 +82,23 @@ pub struct Tls {
     pub common_name: Option<String>,
     /// `vault-pki`: the URI and DNS names to ask for.
     pub alt_names: Vec<String>,
-    /// `authority`: where the files of clients are written: `ca.pem`, `client.pem`, `client.key`.
+    /// `spiffe`: the endpoint of the Workload API, as `unix:///PATH`; what `SPIFFE_ENDPOINT_SOCKET` says when absent.
+    pub endpoint: Option<String>,
+    /// `spiffe`: the SPIFFE ID or the hint of the SVID that serves; the first one when absent.
+    pub svid: Option<String>,
+    /// `spiffe`: the SPIFFE ID or the hint of the application's SVID; that which serves when absent.
+    pub client_svid: Option<String>,
+    /// `spiffe`: the DNS name that clients check; `localhost` when absent. An SVID without it does not serve where
+    /// there is a `directory`.
+    pub server_name: Option<String>,
+    /// `spiffe`: how long the start waits for the first SVID.
+    pub startup_timeout: StartupTimeout,
+    /// `authority` and `spiffe`: where the files of clients are written: `ca.pem`, `client.pem`, `client.key`; none are by
+    /// `spiffe` when absent.
     pub directory: Option<PathBuf>,
     /// `authority`: the SPIFFE ID of the application's certificate; `spiffe://secret-broker.local/application` when absent.
     pub client_id: Option<String>,
-    /// `authority`: the permission bits of these files, in octal: `0600`, or `0640` for an application of another user
+    /// `authority` and `spiffe`: the permission bits of these files, in octal: `0600`, or `0640` for an application of another user
     /// in the directory's group. `0600` when absent.
     pub file_mode: Option<String>,
     /// `vault-pki` and `authority`: how long certificates live; they are replaced at two thirds.
@@ -103,6 +114,8 @@ pub enum TlsSource {
     Files,
     /// A Vault PKI engine.
     VaultPki,
+    /// The SPIFFE Workload API.
+    Spiffe,
     /// An authority of this pod's own.
     Authority,
 }

@@ -95,6 +95,29 @@ fn the_configuration_is_small_and_one_that_the_sidecar_takes() {
 }
 
 #[test]
+fn the_workload_api_is_mounted_into_the_sidecar_alone_and_gives_the_identity_of_the_pod() {
+    let (_, pod) = patched(&pod_with(&[("secrets", "DB"), ("tls", "spiffe")])).unwrap();
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "secret-broker-spiffe");
+    let driver = json!({ "driver": "csi.spiffe.io", "readOnly": true });
+    assert_eq!(volume.expect("a volume")["csi"], driver);
+    let sidecar = container(&pod, "initContainers", "secret-broker");
+    let endpoint = "unix:///spiffe-workload-api/spire-agent.sock";
+    let variable = json!([{ "name": "SPIFFE_ENDPOINT_SOCKET", "value": endpoint }]);
+    assert_eq!(sidecar["env"], variable);
+    assert!(names(&sidecar["volumeMounts"], "mountPath").contains(&"/spiffe-workload-api"));
+    let app = container(&pod, "containers", "app");
+    assert_eq!(names(&app["volumeMounts"], "mountPath"), ["/run/secret-broker"]);
+    // An SVID carries no address.
+    assert_eq!(app["env"][1]["value"], "https://localhost:7443");
+    let text = pod["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap();
+    let checked = Config::parse(text, "config.toml", &|_| Some(endpoint.to_owned())).unwrap();
+    let id = "spiffe://cluster.local/ns/shop/sa/api";
+    assert!(text.contains(&format!("svid = \"{id}\"")), "{text}");
+    assert!(checked.config.tls.is_some() && text.contains(&format!("identities = [\"{id}\"")));
+}
+
+#[test]
 fn patching_a_patched_pod_changes_nothing_in_any_mode() {
     for pairs in [
         &[("secrets", "DB")][..],
@@ -103,6 +126,7 @@ fn patching_a_patched_pod_changes_nothing_in_any_mode() {
         &[("secrets", "DB"), ("env", "A=DB.password"), ("exec-containers", "app")],
         &[("secrets", "DB"), ("tls", "vault-pki"), ("tls-path", "pki/issue/pods")],
         &[("secrets", "DB"), ("tls", "files"), ("tls-secret", "certs")],
+        &[("secrets", "DB"), ("tls", "spiffe")],
         &[
             ("secrets", "DB"),
             ("ca-config-map", "vault-ca"),
