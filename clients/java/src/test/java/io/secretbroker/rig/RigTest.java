@@ -175,7 +175,7 @@ class RigTest {
       String slow = "SELECT current_user FROM pg_sleep(0.2)";
       Map<String, Queue<String>> users = new TreeMap<>();
       List<Future<?>> working = new ArrayList<>();
-      for (Map.Entry<String, DataSource> source : Map.of("HikariCP", pool, "DataSource", plain).entrySet()) {
+      for (Map.Entry<String, DataSource> source : Map.<String, DataSource>of("HikariCP", pool, "DataSource", plain).entrySet()) {
         Queue<String> seen = new ConcurrentLinkedQueue<>();
         users.put(source.getKey(), seen);
         for (String query : List.of(insert, insert, slow)) {
