@@ -41,7 +41,6 @@ def attach(
 ) -> Attached:
     """Makes the engine log in with the handle's current version, whatever user its URL names."""
     connections = _Connections(live, Login(user_field, password_field))
-    connections.listen(engine)
 
     def retire() -> None:
         taken = []
@@ -52,7 +51,9 @@ def attach(
             for connection in taken:
                 connection.close()
 
-    return Attached(connections, Retirer(live, retire, connections.behind), engine)
+    retirer = Retirer(live, retire, connections.behind)
+    connections.listen(engine)
+    return Attached(connections, retirer, engine)
 
 
 def attach_async(
@@ -64,7 +65,6 @@ def attach_async(
 ) -> AsyncAttached:
     """Makes the engine log in with the handle's current version, whatever user its URL names."""
     connections = _Connections(live, Login(user_field, password_field))
-    connections.listen(engine.sync_engine)
 
     async def retire() -> None:
         taken = []
@@ -75,7 +75,9 @@ def attach_async(
             for connection in taken:
                 await connection.close()
 
-    return AsyncAttached(connections, AsyncRetirer(live, retire, connections.behind), engine.sync_engine)
+    retirer = AsyncRetirer(live, retire, connections.behind)
+    connections.listen(engine.sync_engine)
+    return AsyncAttached(connections, retirer, engine.sync_engine)
 
 
 class Attached:
