@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
@@ -128,7 +128,7 @@ func connect(dialer *connector) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -149,8 +149,12 @@ func (c *Client) WithDeadline(deadline time.Duration) *Client {
 // Address is the broker's address.
 func (c *Client) Address() string { return c.connector.address.String() }
 
-// Close ends the connection, and with it all calls and watches.
-func (c *Client) Close() error { return c.connection.Close() }
+// Close ends the connection, and with it all calls, watches and live handles. It must not be called by a hook.
+func (c *Client) Close() error {
+	err := c.connection.Close()
+	c.lives.close()
+	return err
+}
 
 // Get is the current version of a secret.
 func (c *Client) Get(ctx context.Context, name string) (*Secret, error) {
@@ -275,6 +279,9 @@ func attend[R any](ctx context.Context, c *Client, do func(context.Context) (R, 
 
 // explain says what a status means: the broker's answer, or what broke on the way to it.
 func (c *Client) explain(err error) error {
+	if c.connection.GetState() == connectivity.Shutdown {
+		return &ConfigurationError{Message: "the client is closed"}
+	}
 	s := status.Convert(err)
 	if answer := answered(s); answer != nil {
 		return answer

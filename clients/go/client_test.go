@@ -199,7 +199,6 @@ func TestALiveHandleFollowsReportsAndForgets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	broker.AwaitReport(1, brokerpb.Outcome_OUTCOME_APPLIED)
 	changed := make(chan uint64)
 	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) { changed <- secret.Generation() })
 	broker.Set("DB", 2, map[string]string{"password": "hunter2"})
@@ -210,6 +209,9 @@ func TestALiveHandleFollowsReportsAndForgets(t *testing.T) {
 		t.Error(current)
 	}
 	broker.AwaitReport(2, brokerpb.Outcome_OUTCOME_APPLIED)
+	if first := broker.Reports()[0]; first.GetGeneration() != 2 {
+		t.Error("a version that replaced none was reported", first)
+	}
 	same, err := client.Live(t.Context(), "DB")
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +251,62 @@ func TestAHookThatWaitsIsToldOfANewerVersionAndHoldsTheReportBack(t *testing.T) 
 		if report.GetGeneration() == 2 {
 			t.Error("a version was reported that was never taken over alone")
 		}
+	}
+}
+
+func TestAHookThatDoesNotReturnKeepsNeitherTheHandleNorAnotherHookWaiting(t *testing.T) {
+	broker, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	ends, others := make(chan struct{}), make(chan uint64, 2)
+	live.OnChange(func(context.Context, *secretbroker.Secret) { <-ends })
+	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) { others <- secret.Generation() })
+	for generation := uint64(2); generation < 4; generation++ {
+		broker.Set("DB", generation, nil)
+		if told := <-others; told != generation {
+			t.Error(told)
+		}
+	}
+	if live.Current().Generation() != 3 || len(broker.Reports()) > 0 {
+		t.Error(live.Current(), broker.Reports())
+	}
+	close(ends)
+	broker.AwaitReport(3, brokerpb.Outcome_OUTCOME_APPLIED)
+}
+
+func TestAClosedClientEndsItsHandlesAndSaysSo(t *testing.T) {
+	_, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = client.Close()
+	if !errors.Is(live.Standing(), secretbroker.ErrClosed) {
+		t.Error(live.Standing())
+	}
+	_, err = client.Get(t.Context(), "DB")
+	errorAs[*secretbroker.ConfigurationError](t, err)
+	_, err = client.Live(t.Context(), "DB")
+	errorAs[*secretbroker.ConfigurationError](t, err)
+	live.Close()
+}
+
+func TestARefusedVersionIsReportedAndItsSuccessorWaitedFor(t *testing.T) {
+	broker, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	go func() {
+		broker.AwaitReport(1, brokerpb.Outcome_OUTCOME_REFUSED)
+		broker.Set("DB", 2, nil)
+	}()
+	if !live.Refused(t.Context(), live.Current(), "SQLSTATE 28P01") || live.Current().Generation() != 2 {
+		t.Error(live)
 	}
 }
 
@@ -327,33 +385,61 @@ func TestAClosedSecretHasNoValues(t *testing.T) {
 	}
 }
 
+func signed(t *testing.T, key string, claims jwt.MapClaims) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 func TestTokensOutliveARotation(t *testing.T) {
 	broker, client := started(t)
-	broker.Set("JWT", 1, map[string]string{"value": "one", "next": "two"})
+	one, two, three := strings.Repeat("1", 32), strings.Repeat("2", 32), strings.Repeat("3", 32)
+	broker.Set("JWT", 1, map[string]string{"value": one, "next": two})
 	live, err := client.Live(t.Context(), "JWT")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer live.Close()
-	sign := func(key string) string {
-		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "me"}).SignedString([]byte(key))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return token
-	}
-	token, err := brokerjwt.Sign(live, jwt.MapClaims{"sub": "me"})
-	if err != nil || token != sign("one") {
+	me := jwt.MapClaims{"sub": "me"}
+	token, err := brokerjwt.Sign(live, me)
+	if err != nil || token != signed(t, one, me) {
 		t.Error(err)
 	}
-	changed := make(chan struct{})
-	live.OnChange(func(context.Context, *secretbroker.Secret) { close(changed) })
-	broker.Set("JWT", 2, map[string]string{"value": "two", "next": "three"})
-	<-changed
-	for key, good := range map[string]bool{"one": true, "two": true, "three": true, "four": false} {
+	broker.Set("JWT", 2, map[string]string{"value": two, "next": three})
+	if _, err := live.After(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for key, good := range map[string]bool{one: true, two: true, three: true, strings.Repeat("4", 32): false} {
 		claims := jwt.MapClaims{}
-		if err := brokerjwt.Verify(live, sign(key), claims); (err == nil) != good || good && claims["sub"] != "me" {
+		if err := brokerjwt.Verify(live, signed(t, key, me), claims); (err == nil) != good || good && claims["sub"] != "me" {
 			t.Error(key, err)
+		}
+	}
+	for age, good := range map[time.Duration]bool{30 * time.Second: true, 61 * time.Second: false} {
+		old := signed(t, two, jwt.MapClaims{"exp": time.Now().Add(-age).Unix()})
+		if err := brokerjwt.Verify(live, old, jwt.MapClaims{}); (err == nil) != good {
+			t.Error(age, err)
+		}
+	}
+}
+
+func TestAShortKeyNeitherSignsNorVerifies(t *testing.T) {
+	broker, client := started(t)
+	broker.Set("JWT", 1, map[string]string{"value": "short", "next": ""})
+	live, err := client.Live(t.Context(), "JWT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	if token, err := brokerjwt.Sign(live, jwt.MapClaims{}); err == nil {
+		t.Error(token)
+	}
+	for _, key := range []string{"short", ""} {
+		if err := brokerjwt.Verify(live, signed(t, key, jwt.MapClaims{}), jwt.MapClaims{}); err == nil {
+			t.Errorf("a token by the key %q is accepted", key)
 		}
 	}
 }

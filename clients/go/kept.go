@@ -6,13 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// kept is what all handles of one secret share: one goroutine follows the broker, another one tells the hooks.
+// kept is what all handles of one secret share: one goroutine follows the broker, one for each hook calls it.
 type kept struct {
 	client  *Client
 	name    string
 	reports bool
 	handles int // guarded by lives
 	current atomic.Pointer[Secret]
+	ctx     context.Context
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
@@ -21,37 +22,29 @@ type kept struct {
 	fatal    bool
 	ended    bool
 	changed  chan struct{} // closed and replaced when any of the state changed
-	hooks    map[int]subscription
-	next     int
-}
-
-// A subscription is a hook and the version that was current when it was set.
-type subscription struct {
-	hook  Hook
-	since *Secret
+	hooks    map[*hooked]struct{}
+	told     uint64 // the generation that needs no report any more
 }
 
 func newKept(client *Client, name string, options []LiveOption) *kept {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kept{
-		client: client, name: name, reports: true, cancel: cancel,
-		hooks: make(map[int]subscription), changed: make(chan struct{}),
+		client: client, name: name, reports: true, ctx: ctx, cancel: cancel,
+		hooks: make(map[*hooked]struct{}), changed: make(chan struct{}),
 	}
 	k.current.Store(&Secret{name: name})
 	for _, option := range options {
 		option(k)
 	}
-	versions := make(chan *Secret, 1)
-	k.done.Go(func() { k.follow(ctx, versions) })
-	k.done.Go(func() { k.deliver(ctx, versions) })
+	k.done.Go(k.follow)
 	return k
 }
 
 func (k *kept) end() {
+	k.change(func() { k.ended = true })
 	k.cancel()
 	k.done.Wait()
 	k.change(func() {
-		k.ended = true
 		k.standing = ErrClosed
 		k.current.Store(&Secret{name: k.name})
 	})
@@ -110,35 +103,80 @@ func (k *kept) unheard(standing error) error {
 func (k *kept) subscribe(hook Hook) (stop func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	number := k.next
-	k.next++
-	k.hooks[number] = subscription{hook: hook, since: k.current.Load()}
-	return func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		delete(k.hooks, number)
+	if k.ended {
+		return func() {}
+	}
+	added := newHooked(k.ctx, hook, k.current.Load().Generation())
+	k.hooks[added] = struct{}{}
+	k.done.Go(func() {
+		added.run(func(generation uint64) { k.took(added, generation) })
+	})
+	return func() { k.unsubscribe(added) }
+}
+
+func (k *kept) unsubscribe(hook *hooked) {
+	hook.stop()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.hooks, hook)
+	k.settle()
+}
+
+func (k *kept) took(hook *hooked, generation uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	hook.taken = generation
+	k.settle()
+}
+
+// settle reports the current version once all hooks took it over.
+func (k *kept) settle() {
+	secret := k.current.Load()
+	if k.ended || k.told == secret.Generation() {
+		return
+	}
+	for hook := range k.hooks {
+		if hook.taken != secret.Generation() {
+			return
+		}
+	}
+	k.told = secret.Generation()
+	if k.reports {
+		k.done.Go(func() { k.reportApplied(secret) })
 	}
 }
 
-// follow keeps the state, and hands each new version on, replacing one that was not taken yet.
-func (k *kept) follow(ctx context.Context, versions chan *Secret) {
-	watch := k.client.Watch(k.name)
-	for ctx.Err() == nil {
-		for event, err := range watch.Events(ctx) {
-			if ctx.Err() != nil {
+// reportApplied lets the broker revoke the versions before, however often it has to be told.
+func (k *kept) reportApplied(secret *Secret) {
+	var waits backoff
+	for k.ctx.Err() == nil && k.current.Load().sameVersion(secret) {
+		_, err := k.client.Report(k.ctx, secret, Applied)
+		if err == nil || !IsTransient(err) {
+			return
+		}
+		pause(k.ctx, waits.wait(err))
+	}
+}
+
+// follow keeps the state, and hands each new version on.
+func (k *kept) follow() {
+	for k.ctx.Err() == nil {
+		// Of a version that is not served the watch has to tell that it is served again.
+		for event, err := range k.client.Watch(k.name).Events(k.ctx) {
+			if k.ctx.Err() != nil {
 				return
 			}
 			if err != nil { // trying again is of no use now, but the right to the secret may come back
 				k.change(func() { k.standing, k.fatal = err, true })
 				continue
 			}
-			k.show(event, versions)
+			k.show(event)
 		}
-		watch.pause(ctx, lastBound)
+		pause(k.ctx, lastBound)
 	}
 }
 
-func (k *kept) show(event Event, versions chan *Secret) {
+func (k *kept) show(event Event) {
 	secret := event.Secret
 	if secret == nil {
 		standing := event.Err
@@ -148,72 +186,21 @@ func (k *kept) show(event Event, versions chan *Secret) {
 		k.change(func() { k.standing = standing })
 		return
 	}
-	before := k.current.Load()
 	k.change(func() {
 		k.standing, k.fatal = nil, false
-		k.current.Store(secret)
+		k.hold(secret)
 	})
-	if secret.sameVersion(before) {
-		return
-	}
-	select {
-	case <-versions:
-	default:
-	}
-	versions <- secret
 }
 
-// deliver calls the hooks with each version and reports it, until a newer one comes.
-func (k *kept) deliver(ctx context.Context, versions <-chan *Secret) {
-	var secret *Secret
-	for {
-		if secret == nil {
-			select {
-			case secret = <-versions:
-			case <-ctx.Done():
-				return
-			}
+func (k *kept) hold(secret *Secret) {
+	before := k.current.Swap(secret)
+	switch {
+	case before.values == nil:
+		k.told = secret.Generation()
+	case !secret.sameVersion(before):
+		for hook := range k.hooks {
+			hook.tell(secret)
 		}
-		secret = k.deliverUntil(ctx, secret, versions)
+		k.settle()
 	}
-}
-
-// deliverUntil returns the newer version that put an end to it, or nil when it was done before.
-func (k *kept) deliverUntil(ctx context.Context, secret *Secret, versions <-chan *Secret) *Secret {
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
-	done := make(chan struct{})
-	running.Go(func() {
-		defer close(done)
-		k.runHooks(ctx, secret)
-		if k.reports {
-			reportApplied(ctx, k.client, secret)
-		}
-	})
-	select {
-	case <-done:
-		return nil
-	case newer := <-versions:
-		return newer
-	case <-ctx.Done():
-		return nil
-	}
-}
-
-func (k *kept) runHooks(ctx context.Context, secret *Secret) {
-	k.mu.Lock()
-	var hooks []Hook
-	for _, subscription := range k.hooks {
-		if !secret.sameVersion(subscription.since) {
-			hooks = append(hooks, subscription.hook)
-		}
-	}
-	k.mu.Unlock()
-	var running sync.WaitGroup
-	for _, hook := range hooks {
-		running.Go(func() { hook(ctx, secret) })
-	}
-	running.Wait()
 }

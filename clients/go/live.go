@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
-	"time"
 )
 
 // A Live handle always has the current version of a secret, without a call: reading it is reading a pointer. Handles
@@ -23,9 +24,8 @@ type Live struct {
 	hooks  []func()
 }
 
-// A Hook is called with each new version, in a goroutine of its own and once at a time for each hook, and returns once
+// A Hook is called with each new version, in order and one after the other, by a goroutine of its own, and returns once
 // the application uses nothing older any more. Its context ends when a newer version arrives or the handle is closed.
-// Versions that came while it ran are skipped but for the latest.
 type Hook func(ctx context.Context, secret *Secret)
 
 // A LiveOption changes how a [Live] handle behaves. Of handles that share, the first one decides.
@@ -162,7 +162,7 @@ func (l *lives) release(k *kept) {
 	k.handles--
 	last := k.handles == 0
 	if last {
-		delete(l.kept, k.name)
+		maps.DeleteFunc(l.kept, func(_ string, other *kept) bool { return other == k })
 	}
 	l.mu.Unlock()
 	if last {
@@ -170,15 +170,12 @@ func (l *lives) release(k *kept) {
 	}
 }
 
-// reportApplied lets the broker revoke the versions before, however often it has to be told.
-func reportApplied(ctx context.Context, client *Client, secret *Secret) {
-	for bound := firstBound; ctx.Err() == nil; bound = min(2*bound, lastBound) {
-		if _, err := client.Report(ctx, secret, Applied); err == nil || !IsTransient(err) {
-			return
-		}
-		select {
-		case <-time.After(bound):
-		case <-ctx.Done():
-		}
+func (l *lives) close() {
+	l.mu.Lock()
+	all := slices.Collect(maps.Values(l.kept))
+	clear(l.kept)
+	l.mu.Unlock()
+	for _, k := range all {
+		k.end()
 	}
 }

@@ -28,8 +28,21 @@ go test -race ./...
 step "benchmark"
 BENCHTIME=100ms ./benchmark.sh
 
+step "another module uses it"
+rm -rf .build/user
+mkdir -p .build/user
+cp examples/readme/main.go .build/user/
+(
+    cd .build/user
+    module=github.com/secret-broker/secret-broker/clients/go
+    go mod init example.test/user 2>/dev/null
+    go mod edit -require "$module@v0.0.0" -replace "$module=../.."
+    go mod tidy >/dev/null 2>&1
+    go vet .
+)
+
 if [ -n "${RIG_CONTROL:-}" ]; then
     step "on the rig"
-    go test -race -count=1 -timeout 240s -tags rig ${RIG_TESTS:+-run "$RIG_TESTS"} -v ./rigtest
+    go test -race -count=1 -timeout 600s -tags rig ${RIG_TESTS:+-run "$RIG_TESTS"} -v ./rigtest
 fi
 echo "== all passed"

@@ -5,17 +5,10 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"math/rand/v2"
-	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/secret-broker/secret-broker/clients/go/internal/brokerpb"
-)
-
-const (
-	firstBound = 100 * time.Millisecond
-	lastBound  = 5 * time.Second
 )
 
 // A Watch never ends by itself: it reconnects and resumes from what it has seen. Each version is told once, and none
@@ -26,12 +19,12 @@ type Watch struct {
 	names  []string
 	seen   ledger
 	ready  []Event
-	bound  time.Duration
+	waits  backoff
 }
 
 // Watch watches these secrets; all that may be read when none is named. Nothing happens until its events are read.
 func (c *Client) Watch(names ...string) *Watch {
-	return &Watch{client: c, names: names, seen: make(ledger), bound: firstBound}
+	return &Watch{client: c, names: names, seen: make(ledger)}
 }
 
 // Holding names versions that the caller holds already: the watch starts after them.
@@ -60,7 +53,7 @@ func (w *Watch) Events(ctx context.Context) iter.Seq2[Event, error] {
 				yield(Event{}, err)
 				return
 			}
-			w.pause(ctx, RetryAfter(err))
+			pause(ctx, w.waits.wait(err))
 		}
 	}
 }
@@ -88,7 +81,7 @@ func (w *Watch) follow(ctx context.Context, yield func(Event, error) bool) (bool
 		if err != nil {
 			return true, w.client.explain(err)
 		}
-		w.bound = firstBound
+		w.waits.reset()
 		w.ready = append(w.ready, w.seen.take(message)...)
 		if !w.tell(yield) {
 			return false, nil
@@ -106,19 +99,4 @@ func (w *Watch) tell(yield func(Event, error) bool) bool {
 		}
 	}
 	return true
-}
-
-// pause waits before the next attempt.
-func (w *Watch) pause(ctx context.Context, asked time.Duration) {
-	wait := asked
-	if wait == 0 {
-		wait = time.Duration(rand.Float64() * float64(w.bound))
-	}
-	w.bound = min(2*w.bound, lastBound)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

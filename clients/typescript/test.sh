@@ -35,7 +35,7 @@ compile() {
 }
 
 tests() {
-  node --test --test-timeout=240000 --test-concurrency=1 --test-reporter=dot .build/tests/"$1"/*.test.js
+  node --test --test-timeout=600000 --test-concurrency=1 --test-reporter=dot .build/tests/"$1"/*.test.js
 }
 
 package() {

@@ -70,7 +70,7 @@ async fn an_application_may_acknowledge_by_itself() {
     let fixture = Fixture::new().await;
     fixture.broker.put("DB", 1, &[]);
     let client = fixture.client();
-    let live = client.live("DB").without_acknowledgement().await.unwrap();
+    let live = client.live("DB").without_reports().await.unwrap();
     fixture.broker.put("DB", 2, &[]);
     let second = live.after(1).await;
     client.report(&second, secret_broker_client::Outcome::Worked).await.unwrap();

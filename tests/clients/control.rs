@@ -152,6 +152,7 @@ async fn carry_out(rig: &mut Rig, verb: &str, asked: &Value) -> Result<Value, St
         }
         "revoke-access" => rig.grant(name()?, false).await,
         "grant-access" => rig.grant(name()?, true).await,
+        "drop-users" => rig.drop_users().await,
         "login" => return Ok(json!({ "works": rig.accepts(asked).await })),
         "users" => return Ok(json!({ "users": rig.postgres.leased_users().await })),
         "audit" => return Ok(json!({ "records": rig.broker.audit() })),

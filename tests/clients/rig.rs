@@ -136,6 +136,13 @@ impl Rig {
         self.serves().await;
     }
 
+    /// Drops all leased users behind the sidecar's back. Their sessions go on.
+    pub async fn drop_users(&self) {
+        for user in self.postgres.leased_users().await {
+            self.postgres.execute(&format!("DROP ROLE \"{user}\"")).await;
+        }
+    }
+
     /// Whether a server (`postgres` or `redis`) accepts a login.
     pub async fn accepts(&self, login: &serde_json::Value) -> bool {
         let text = |key: &str| login[key].as_str().unwrap_or_default();

@@ -1,11 +1,13 @@
 // Package brokerjwt signs and verifies tokens with a secret that rotates.
 //
 // The secret's field "value" signs. A token is good when it was signed with it, with the field "next", which other
-// signers may have taken over already, or with the version before while that overlaps. The algorithm is HS256.
+// signers may have taken over already, or with the version before while that overlaps. The algorithm is HS256; a key has
+// 32 bytes or more, and shorter ones neither sign nor verify.
 package brokerjwt
 
 import (
-	"errors"
+	"fmt"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -15,6 +17,9 @@ import (
 const (
 	signing = "value"
 	coming  = "next"
+
+	smallestKey = 32 // bytes
+	leeway      = time.Minute
 )
 
 var method = jwt.SigningMethodHS256
@@ -23,14 +28,15 @@ var method = jwt.SigningMethodHS256
 func Sign(live *secretbroker.Live, claims jwt.Claims) (string, error) {
 	key, ok := live.Current().Field(signing)
 	defer clear(key)
-	if !ok || len(key) == 0 {
-		return "", errors.New("the secret has no field `value` to sign with")
+	if !ok || len(key) < smallestKey {
+		return "", fmt.Errorf("%s has no field `value` of at least %d bytes", live.Name(), smallestKey)
 	}
 	return jwt.NewWithClaims(method, claims).SignedString(key)
 }
 
 // Verify verifies a token and fills the claims, which are a [jwt.MapClaims] or a pointer to a struct that embeds
-// [jwt.RegisteredClaims]. Claims of time are checked; more can be demanded by options such as [jwt.WithIssuer].
+// [jwt.RegisteredClaims]. Claims of time are checked with a leeway of a minute; more can be demanded by options such as
+// [jwt.WithIssuer].
 func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ...jwt.ParserOption) error {
 	secret := live.Current()
 	var keys jwt.VerificationKeySet
@@ -40,7 +46,7 @@ func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ..
 		}
 	}()
 	add := func(key []byte, ok bool) {
-		if ok && len(key) > 0 {
+		if ok && len(key) >= smallestKey {
 			keys.Keys = append(keys.Keys, key)
 		}
 	}
@@ -49,6 +55,10 @@ func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ..
 	if previous := secret.Previous(); previous != nil {
 		add(previous.Field(signing))
 	}
+	if len(keys.Keys) == 0 {
+		return jwt.ErrTokenSignatureInvalid
+	}
+	options = append([]jwt.ParserOption{jwt.WithLeeway(leeway)}, options...)
 	options = append(options, jwt.WithValidMethods([]string{method.Alg()}))
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return keys, nil }, options...)
 	return err

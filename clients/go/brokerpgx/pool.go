@@ -47,14 +47,23 @@ func NewPool(ctx context.Context, live *secretbroker.Live, config *pgxpool.Confi
 			left()
 		}
 	}
+	// Before the pool has connections: none is of a version whose end it does not hear of.
+	made := make(chan *pgxpool.Pool, 1)
+	stop := live.OnChange(func(ctx context.Context, secret *secretbroker.Secret) {
+		select {
+		case pool := <-made:
+			made <- pool
+			pool.Reset()
+			open.OnlyThis(ctx, secret.Generation())
+		case <-ctx.Done():
+		}
+	})
 	pool, err := pgxpool.NewWithConfig(ctx, ours)
 	if err != nil {
+		stop()
 		return nil, err
 	}
-	live.OnChange(func(ctx context.Context, secret *secretbroker.Secret) {
-		pool.Reset()
-		open.OnlyThis(ctx, secret.Generation())
-	})
+	made <- pool
 	return pool, nil
 }
 

@@ -223,6 +223,9 @@ func (a *adapter) answerLive(r *request) (any, error) {
 		if previous := live.Previous(); previous != nil {
 			value["previous_generation"] = previous.Generation()
 		}
+		if standing := live.Standing(); standing != nil {
+			value["standing"] = told(standing)
+		}
 		return value, nil
 	case "unlive":
 		live.Close()

@@ -36,6 +36,10 @@ func TestTheReadmeExampleRuns(t *testing.T) {
 	if !strings.Contains(string(readme), "```go\n"+string(source)+"```\n") {
 		t.Error("examples/readme/main.go is not what the README shows")
 	}
+	body, _, _ := strings.Cut(string(source[strings.Index(string(source), "func main() {\n")+14:]), "\n}\n")
+	if lines := strings.Count(body, "\n") + 1; lines > 10 {
+		t.Error(lines, "lines")
+	}
 	if output, err := exec.Command(built(t, "readme")).CombinedOutput(); err != nil {
 		t.Error(string(output))
 	}
@@ -63,6 +67,8 @@ func TestTheWebServiceServesThroughARotation(t *testing.T) {
 		ask(t, http.MethodPost, base+"/notes", token, "a note")
 		rotate(t, "DB")
 	}
+	rotate(t, "JWT")
+	ask(t, http.MethodPost, base+"/notes", token, "a note after a rotation of the key that signed the token")
 	ask(t, http.MethodGet, base+"/health", "", "")
 	if err := service.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -146,6 +146,7 @@ class Adapter:
             "generation": current.generation,
             "fields": _encoded(current.fields),
             "previous_generation": None if previous is None else previous.generation,
+            "standing": live.standing and _error(live.standing),
         }
 
     def on_unlive(self, request: Mapping[str, Any]) -> Any:  # noqa: ANN401, D102

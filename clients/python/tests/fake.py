@@ -127,6 +127,8 @@ class Broker(pb_grpc.SecretBrokerServicer):
             self.slow.wait()
         if request.name == "SEALED":
             refuse(context, grpc.StatusCode.UNAVAILABLE, "SOURCE_SEALED", "the source is sealed", 1.5)
+        if request.name == "LATE" and request.name not in self.secrets:
+            refuse(context, grpc.StatusCode.UNAVAILABLE, "SOURCE_NOT_FOUND", "the source has none")
         if request.name not in self.secrets:
             refuse(context, grpc.StatusCode.PERMISSION_DENIED, "DENIED", f"no access to {request.name}")
         return pb.GetSecretResponse(secret=self.secrets[request.name])

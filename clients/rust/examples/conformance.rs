@@ -12,7 +12,7 @@ use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Durat
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secret_broker_client::{
-    Client, Error, Event, Freshness, Live, Outcome, Reason, Secret, jwt::Tokens,
+    Client, Error, Event, Freshness, Live, Outcome, Reason, Secret, Standing, jwt::Tokens,
 };
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -229,11 +229,20 @@ fn show(secret: &Secret) -> Value {
 }
 
 fn value(live: &Live) -> Value {
+    let standing = match live.standing() {
+        Standing::Served => Value::Null,
+        Standing::Revoked(reason) => {
+            json!({ "kind": "refused", "reason": named(reason), "transient": true })
+        }
+        Standing::Unavailable(error) => told(error),
+        other => json!({ "kind": format!("{other:?}") }),
+    };
     live.with(|secret| {
         json!({
             "generation": secret.generation(),
             "fields": fields(secret.fields()),
             "previous_generation": secret.previous().map(secret_broker_client::Previous::generation),
+            "standing": standing,
         })
     })
 }

@@ -182,6 +182,10 @@ impl Client {
         Ok(reply.await?.current_generation)
     }
 
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(crate) fn stub(&self) -> SecretBrokerClient<Channel> {
         SecretBrokerClient::new(self.channel()).max_decoding_message_size(LARGEST_REPLY)
     }

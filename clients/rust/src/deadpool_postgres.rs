@@ -3,6 +3,7 @@
 //! - A new connection logs in with the version of the moment; one of an older version is replaced when it is next
 //!   asked for, and closed at once while it is idle. What is in use goes on until it is returned.
 //! - A version is acknowledged when no connection of an older one is left.
+//! - A login that the database refuses is reported, and tried again with the version that the broker then serves.
 //!
 //! ```no_run
 //! # async fn example(client: secret_broker_client::Client) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -38,10 +39,14 @@ use tokio_postgres::{
     tls::{MakeTlsConnect, TlsConnect},
 };
 
-use crate::{BoxError, Live, login::Login};
+use crate::{BoxError, Live, Secret, login::Login};
 
 /// How often idle connections of an older version are looked for while one is in use.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a login is tried while the credential changes under it.
+const ATTEMPTS: u32 = 3;
+/// The SQLSTATE class of an invalid authorization.
+const AUTHORIZATION: &str = "28";
 
 /// A pool of connections that log in with a live secret.
 pub type Pool = managed::Pool<Manager>;
@@ -146,7 +151,9 @@ impl managed::Manager for Manager {
     type Error = PoolError;
 
     async fn create(&self) -> Result<Connection, PoolError> {
+        let mut attempt = 0;
         loop {
+            attempt += 1;
             let secret = self.live.current();
             let counted = Open::count(&self.open, secret.generation());
             let login = Login::of(&secret)?;
@@ -157,9 +164,10 @@ impl managed::Manager for Manager {
             config.password(login.password);
             match managed::Manager::create(&(self.opener)(config)).await {
                 Ok(client) => return Ok(Connection { client, counted }),
-                // It was replaced while we logged in.
-                Err(_) if self.live.generation() != secret.generation() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if attempt == ATTEMPTS || !self.has_successor(&secret, &error).await => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
             }
         }
     }
@@ -177,6 +185,16 @@ impl managed::Manager for Manager {
             RecycleError::Message(message) => RecycleError::Message(message),
             RecycleError::Backend(error) => RecycleError::Backend(error.into()),
         })
+    }
+}
+
+impl Manager {
+    /// Whether another version can be tried after a failed login.
+    async fn has_successor(&self, tried: &Secret, error: &tokio_postgres::Error) -> bool {
+        let state = error.code().map(|state| state.code()).unwrap_or_default();
+        let refused = state.starts_with(AUTHORIZATION);
+        self.live.generation() != tried.generation()
+            || (refused && self.live.refused(tried, &format!("SQLSTATE {state}")).await)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tokens (HS256) signed and verified with the keys of a live secret.
 //!
 //! The field `value` signs and verifies, `next` (if there is one) and the version before verify only: so tokens stay
-//! good over a rotation, in whichever order the services hear of it. A key's bytes are the field's.
+//! good over a rotation, in whichever order the services hear of it. A key's bytes are the field's: 32 or more, and what is
+//! shorter neither signs nor verifies.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation, decode, encode,
@@ -15,13 +16,15 @@ use crate::{Live, Secret};
 const VALUE: &str = "value";
 /// The field that will sign after the next rotation.
 const NEXT: &str = "next";
+/// Bytes, as RFC 7518 demands of HS256.
+const SMALLEST_KEY: usize = 32;
 
 /// Why a token could not be signed or is not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// The secret has no field `value`.
-    #[error("{0} has no field `value` to sign with")]
+    /// The secret has no field `value` that is long enough.
+    #[error("{0} has no field `value` of at least {SMALLEST_KEY} bytes")]
     NoKey(String),
     /// The claims can't be written as JSON.
     #[error("the claims can't be signed: {0}")]
@@ -62,8 +65,8 @@ impl Tokens {
     /// That there is no key, or that the claims are no JSON.
     pub fn sign<C: Serialize>(&self, claims: &C) -> Result<String, TokenError> {
         self.live.with(|secret| {
-            let key =
-                secret.field(VALUE).ok_or_else(|| TokenError::NoKey(secret.name().to_owned()))?;
+            let key = secret.field(VALUE).filter(is_long_enough);
+            let key = key.ok_or_else(|| TokenError::NoKey(secret.name().to_owned()))?;
             encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(key))
                 .map_err(|error| TokenError::Claims(error.to_string()))
         })
@@ -95,5 +98,35 @@ impl Tokens {
 /// All keys that are accepted now, the likeliest first.
 fn keys(secret: &Secret) -> impl Iterator<Item = &[u8]> {
     let previous = secret.previous().and_then(|previous| previous.field(VALUE));
-    [secret.field(VALUE), previous, secret.field(NEXT)].into_iter().flatten()
+    let all = [secret.field(VALUE), previous, secret.field(NEXT)];
+    all.into_iter().flatten().filter(is_long_enough)
+}
+
+fn is_long_enough(key: &&[u8]) -> bool {
+    key.len() >= SMALLEST_KEY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto;
+
+    #[tokio::test]
+    async fn a_short_key_verifies_nothing() {
+        let [value, before] = ["a".repeat(32), "b".repeat(32)];
+        let field = |name: &str, key: &str| (name.to_owned(), key.as_bytes().to_vec());
+        let mut message = proto::Secret {
+            fields: [field(VALUE, &value), field(NEXT, "")].into(),
+            previous: Some(proto::PreviousSecret {
+                fields: [field(VALUE, &before)].into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let secret = Secret::from(message.clone());
+        assert_eq!(keys(&secret).collect::<Vec<_>>(), [value.as_bytes(), before.as_bytes()]);
+        message.fields = [field(VALUE, "short"), field(NEXT, &value)].into();
+        let secret = Secret::from(message);
+        assert_eq!(keys(&secret).collect::<Vec<_>>(), [before.as_bytes(), value.as_bytes()]);
+    }
 }

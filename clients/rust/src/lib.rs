@@ -29,6 +29,7 @@
 //! ```
 
 mod address;
+mod backoff;
 mod builder;
 mod client;
 mod connect;

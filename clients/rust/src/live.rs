@@ -22,17 +22,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{BoxError, Client, Error, Event, Hook, Outcome, Reason, Secret, Watch, hooks::Hooks};
-
-/// The wait before a watch is opened again that the broker ended for good, such as by a grant taken away.
-const REOPEN: Duration = Duration::from_secs(5);
-/// The waits between attempts to acknowledge a version.
-const ACKNOWLEDGE_AGAIN: [Duration; 4] = [
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-    Duration::from_secs(10),
-];
+use crate::{
+    BoxError, Client, Error, Event, Hook, Outcome, Reason, Secret, Watch,
+    backoff::{Backoff, LAST_BOUND},
+    hooks::Hooks,
+};
 
 /// The current version of one secret, at any time.
 ///
@@ -71,6 +65,7 @@ pub(crate) struct Lives(Arc<Mutex<HashMap<String, Weak<Kept>>>>);
 /// What all handles of one secret share; its end is the end of the task.
 struct Kept {
     name: String,
+    client: Client,
     board: Arc<Board>,
     task: AbortHandle,
 }
@@ -126,6 +121,16 @@ impl Live {
         self.current()
     }
 
+    /// Tells the broker that the target refused a version, and what it said, so that the broker fetches a fresh one;
+    /// waits for that until the client's deadline. Whether there is another.
+    pub async fn refused(&self, secret: &Secret, detail: &str) -> bool {
+        let client = &self.kept.client;
+        if client.report(secret, Outcome::Refused(detail)).await.is_ok() {
+            let _ = timeout(client.deadline(), self.after(secret.generation())).await;
+        }
+        self.generation() > secret.generation()
+    }
+
     /// Calls `hook` with each new version, from now on. It is called at the change, must not block, and returns
     /// a future that ends once the application uses nothing older any more. The version is acknowledged when
     /// the futures of all hooks ended well: then the broker may revoke its predecessors.
@@ -158,9 +163,9 @@ impl Opening {
         self
     }
 
-    /// Leaves it to the caller to acknowledge versions by [`Client::report`]. Of handles that are the same, the
+    /// Leaves it to the caller to report what became of versions by [`Client::report`]. Of handles that are the same, the
     /// first one decides.
-    pub fn without_acknowledgement(mut self) -> Self {
+    pub fn without_reports(mut self) -> Self {
         self.acknowledge = false;
         self
     }
@@ -172,7 +177,7 @@ impl Opening {
             let keeping =
                 keep(self.client.clone(), self.name.clone(), Arc::clone(&board), self.acknowledge);
             let task = tokio::spawn(keeping).abort_handle();
-            Kept { name: self.name.clone(), board, task }
+            Kept { name: self.name.clone(), client: self.client.clone(), board, task }
         });
         let mut told = kept.board.told.subscribe();
         let settled = told.wait_for(|told| told.generation > 0 || told.fatal);
@@ -263,7 +268,8 @@ impl Board {
 
     fn watch(&self, client: &Client, name: &str) -> Watch {
         let watch = client.watch([name]);
-        match self.current.get() {
+        // Of a version that is not served the watch has to tell that it is served again.
+        match self.current.get().filter(|_| !self.told.borrow().fatal) {
             Some(current) => watch.holding([&**current.load()]),
             None => watch,
         }
@@ -289,7 +295,7 @@ async fn keep(client: Client, name: String, board: Arc<Board>, acknowledge: bool
             },
             Some(taken) = takings.next(), if !takings.is_empty() => {
                 if let Some(secret) = taken.filter(|_| acknowledge) {
-                    reports.spawn(report(client.clone(), secret));
+                    reports.spawn(report(client.clone(), secret, Arc::clone(&board)));
                 }
             }
             Some(_) = reports.join_next(), if !reports.is_empty() => {}
@@ -305,16 +311,19 @@ fn events(client: &Client, name: &str, board: &Board) -> impl Stream<Item = Resu
             if let Some(event) = watch.next().await {
                 return Some((event, watch));
             }
-            sleep(REOPEN).await;
+            // The broker ended it for good, such as by a grant taken away; that may come back.
+            sleep(LAST_BOUND).await;
             watch = board.watch(client, name);
         }
     })
 }
 
-async fn report(client: Client, secret: Arc<Secret>) {
-    for wait in ACKNOWLEDGE_AGAIN {
+/// Lets the broker revoke the versions before, however often it has to be told.
+async fn report(client: Client, secret: Arc<Secret>, board: Arc<Board>) {
+    let mut backoff = Backoff::default();
+    while board.told.borrow().generation == secret.generation() {
         match client.report(&secret, Outcome::Applied).await {
-            Err(error) if error.is_transient() => sleep(wait).await,
+            Err(error) if error.is_transient() => sleep(backoff.after(Some(&error))).await,
             _ => return,
         }
     }

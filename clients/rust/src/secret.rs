@@ -294,6 +294,17 @@ mod tests {
         assert!(!shown.contains("104, 117"), "{shown}");
     }
 
+    #[tokio::test]
+    async fn values_are_taken_over_without_a_copy_into_what_wipes_them() {
+        fn wiping<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let message = sample();
+        let came = message.fields["password"].as_ptr();
+        let secret = Secret::from(message);
+        assert_eq!(secret.field("password").map(<[u8]>::as_ptr), Some(came));
+        let before = secret.previous().expect("it overlaps");
+        secret.fields.values().chain(before.fields.values()).for_each(wiping);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_version_before_is_shown_until_its_overlap_ends() {
         let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });

@@ -2,16 +2,13 @@
 //!
 //! - Each version is yielded once, and none is missed but such as were replaced while the reader slept.
 //! - An error is yielded only when trying again can't help; it ends the watch.
-//! - Attempts are spread by full jitter over a bound that doubles from 0.1 to 5 seconds, or wait as long as the
-//!   broker asks.
+//! - Attempts are spread, and wait as long as the broker asks.
 
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    hash::{BuildHasher, Hasher, RandomState},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures_util::Stream;
@@ -20,12 +17,10 @@ use tonic::{Response, Status, Streaming};
 
 use crate::{
     Client, Error, Event, Secret,
+    backoff::Backoff,
     proto::{WatchSecretsRequest, WatchSecretsResponse},
     watched::Ledger,
 };
-
-const FIRST_BOUND: Duration = Duration::from_millis(100);
-const LAST_BOUND: Duration = Duration::from_secs(5);
 
 /// A stream of changes; nothing happens until it is polled.
 #[must_use = "a watch does nothing until it is polled"]
@@ -34,7 +29,7 @@ pub struct Watch {
     names: Vec<String>,
     seen: Ledger,
     ready: VecDeque<Event>,
-    bound: Duration,
+    backoff: Backoff,
     phase: Phase,
 }
 
@@ -56,7 +51,7 @@ impl Watch {
             names,
             seen: Ledger::default(),
             ready: VecDeque::new(),
-            bound: FIRST_BOUND,
+            backoff: Backoff::default(),
             phase: Phase::Closed,
         }
     }
@@ -84,13 +79,11 @@ impl Watch {
     /// Waits before the next attempt, or gives the error back where that is of no use.
     fn interrupted(&mut self, status: Option<&Status>) -> Option<Error> {
         let error = status.map(|status| self.client.explain(status));
-        let wait = error.as_ref().and_then(Error::retry_after);
+        let wait = self.backoff.after(error.as_ref());
         if let Some(fatal) = error.filter(|error| !error.is_transient()) {
             self.phase = Phase::Ended;
             return Some(fatal);
         }
-        let wait = wait.unwrap_or_else(|| self.bound.mul_f64(fraction()));
-        self.bound = (self.bound * 2).min(LAST_BOUND);
         self.phase = Phase::Waiting(Box::pin(sleep(wait)));
         None
     }
@@ -125,7 +118,7 @@ impl Stream for Watch {
                 },
                 Phase::Open(messages) => match ready!(Pin::new(messages).poll_next(cx)) {
                     Some(Ok(message)) => {
-                        watch.bound = FIRST_BOUND;
+                        watch.backoff.reset();
                         watch.ready.extend(watch.seen.take(message));
                         continue;
                     }
@@ -138,10 +131,4 @@ impl Stream for Watch {
             }
         }
     }
-}
-
-/// A random number in `0.0..1.0`, from the seed that the standard library draws for hash maps.
-fn fraction() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(random >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }

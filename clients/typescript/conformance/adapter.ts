@@ -134,12 +134,13 @@ const operations: Record<string, (request: Request) => Promise<unknown>> = {
   },
 
   live_value({ live: key }) {
-    const { current, previous } = liveOf(key);
+    const { current, previous, standing } = liveOf(key);
     const { generation, fields } = current;
     return Promise.resolve({
       generation,
       fields: encoded(fields),
       previous_generation: previous?.generation ?? null,
+      standing: standing ? failed(standing) : null,
     });
   },
 

@@ -12,7 +12,8 @@ import { Channels, type Lease } from "./channels.js";
 import { ConfigurationError, RefusedError, type SecretBrokerError, UnreachableError } from "./errors.js";
 import { type Ended, explain, probe } from "./explain.js";
 import { Outcome as WireOutcome, type SecretBrokerClient as Stub } from "./generated/secretbroker/v1/broker.js";
-import { type Hook, Live } from "./live.js";
+import type { Hook } from "./hooks.js";
+import { Live } from "./live.js";
 import { type Metadata, Secret, metadataOf } from "./secret.js";
 import { Certificates } from "./tls.js";
 import { Watch } from "./watch.js";
@@ -50,10 +51,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How a handle is made. */
-export interface LiveOptions {
-  /** Milliseconds to wait for the first value, if not the client's. */
-  readonly deadlineMs?: number | undefined;
+/** How a handle is made; `deadlineMs` and `signal` are for the wait for the first value. */
+export interface LiveOptions extends CallOptions {
   /** Is called with each later version. */
   readonly onChange?: Hook | undefined;
   /** Whether the broker is told that a version is applied, once hooks and holders are done; true unless told. */
@@ -104,6 +103,11 @@ export class Client {
   /** The broker's address. */
   get address(): string {
     return printAddress(this.#address);
+  }
+
+  /** Milliseconds for a call that is given no other deadline. */
+  get deadlineMs(): number {
+    return this.#deadlineMs;
   }
 
   /** The current version of a secret. */
@@ -181,19 +185,19 @@ export class Client {
    * A handle that always has the current version; waits for the first one until the deadline.
    *
    * All callers that ask for the same name share one handle, which ends when each of them closed it: the broker counts
-   * an application's acknowledgements once, so one handle has to know of all that use the secret.
+   * an application's acknowledgements once, so one handle has to know of all that use the secret. `reportApplied` is
+   * what the first of them says.
    */
   async live(name: string, options: LiveOptions = {}): Promise<Live> {
-    const { deadlineMs = this.#deadlineMs, onChange, reportApplied = true } = options;
-    const key = `${String(reportApplied)} ${name}`;
-    let live = this.#lives.get(key);
+    const { deadlineMs = this.#deadlineMs, signal, onChange, reportApplied = true } = options;
+    let live = this.#lives.get(name);
     if (!live?.share()) {
-      const made = await Live.open(this, name, deadlineMs, reportApplied);
-      live = this.#lives.get(key);
+      const made = await Live.open(this, name, reportApplied, { deadlineMs, signal });
+      live = this.#lives.get(name);
       if (live?.share()) {
         await made.close();
       } else {
-        this.#lives.set(key, (live = made));
+        this.#lives.set(name, (live = made));
       }
     }
     if (onChange !== undefined) {

@@ -52,6 +52,7 @@ export class Holders {
   /** Notes that another version is current. */
   rotated(generation: number): void {
     this.#current = generation;
+    this.tell();
   }
 
   /** Forgets a place. */

@@ -24,7 +24,8 @@ export {
   UnreachableError,
 } from "./errors.js";
 export { Holder } from "./holders.js";
-export { type Hook, Live } from "./live.js";
+export type { Hook } from "./hooks.js";
+export { Live } from "./live.js";
 export { type Freshness, type Metadata, Previous, Secret, SecretBytes, type State } from "./secret.js";
 export { Watch } from "./watch.js";
 export type { Event } from "./watched.js";

@@ -44,6 +44,14 @@ export class BrokerRedis extends Redis {
     return super.connect(callback);
   }
 
+  /** Another connection that follows the same handle, such as for a subscriber. */
+  override duplicate<Override extends Partial<RedisOptions> | undefined = undefined>(
+    override?: Override,
+  ): ReturnType<typeof Redis.prototype.duplicate<Override>> {
+    const other: unknown = new BrokerRedis(this.#live, { ...this.options, ...override }, this.#fields);
+    return other as ReturnType<typeof Redis.prototype.duplicate<Override>>;
+  }
+
   override quit(...args: Parameters<Redis["quit"]>): ReturnType<Redis["quit"]> {
     this.#unfollow();
     return super.quit(...args);

@@ -3,16 +3,19 @@
  *
  * The secret has the field `value`, which signs, and optionally `next`, which will sign after the next rotation. A
  * token is accepted if `value`, the previous version's `value` while it overlaps, or `next` signed it: no rotation logs
- * anybody out, and no order of rollout matters.
+ * anybody out, and no order of rollout matters. A key has 32 bytes or more; shorter ones neither sign nor verify.
  */
 
 import { type JWTPayload, type JWTVerifyOptions, SignJWT, errors, jwtVerify } from "jose";
 
 import { ConfigurationError } from "./errors.js";
 import type { Live } from "./live.js";
+import type { Previous, Secret, SecretBytes } from "./secret.js";
 
 const ALGORITHM = "HS256";
 const SMALLEST_KEY = 32;
+/** How far the clocks of those who sign and verify may differ. */
+const TOLERANCE = "60 seconds";
 
 /** Signs and verifies HS256 tokens with the keys of a handle, without a call. */
 export class Jwt {
@@ -24,8 +27,8 @@ export class Jwt {
 
   /** Signs the claims with the current key; `lifetimeSecs` sets `iat` and `exp`. */
   async sign(claims: JWTPayload, options: { lifetimeSecs?: number } = {}): Promise<string> {
-    const key = this.#live.current.field("value");
-    if (key === undefined || key.length < SMALLEST_KEY) {
+    const key = keyOf(this.#live.current, "value");
+    if (key === undefined) {
       throw new ConfigurationError(`${this.#live.name} has no field \`value\` of at least ${SMALLEST_KEY} bytes`);
     }
     const token = new SignJWT(claims).setProtectedHeader({ alg: ALGORITHM, typ: "JWT" });
@@ -36,16 +39,20 @@ export class Jwt {
     return token.sign(key);
   }
 
-  /** The claims of a token; throws jose's `JOSEError` when its signature, time, audience or issuer is wrong. */
+  /**
+   * The claims of a token; throws jose's `JOSEError` when its signature, time, audience or issuer is wrong. `exp` and
+   * `nbf` are checked where the token has them, audience and issuer where the options name them.
+   */
   async verify(token: string, options: JWTVerifyOptions = {}): Promise<JWTPayload> {
-    const { current, previous } = this.#live;
+    const { current } = this.#live;
     let refused: unknown = new errors.JWSSignatureVerificationFailed();
-    for (const key of [current.field("value"), previous?.field("value"), current.field("next")]) {
+    for (const key of [keyOf(current, "value"), keyOf(current.previous, "value"), keyOf(current, "next")]) {
       if (key === undefined) {
         continue;
       }
       try {
-        return (await jwtVerify(token, key, { ...options, algorithms: [ALGORITHM] })).payload;
+        return (await jwtVerify(token, key, { clockTolerance: TOLERANCE, ...options, algorithms: [ALGORITHM] }))
+          .payload;
       } catch (error) {
         if (!(error instanceof errors.JWSSignatureVerificationFailed)) {
           throw error;
@@ -55,4 +62,9 @@ export class Jwt {
     }
     throw refused;
   }
+}
+
+function keyOf(version: Secret | Previous | undefined, field: string): SecretBytes | undefined {
+  const key = version?.field(field);
+  return key !== undefined && key.length >= SMALLEST_KEY ? key : undefined;
 }

@@ -3,86 +3,105 @@
  *
  * - Reading it is reading a field: no call.
  * - It watches by itself, survives the broker's restarts, and ends with `close`.
- * - While the broker can't be reached the last version stays; one that the broker withdrew is gone at once.
+ * - What was held last stays when the broker goes away, and when it can give none: `standing` says so.
  */
 
 import { inspect } from "node:util";
 
 import { Backoff, LAST_BOUND, pause } from "./backoff.js";
-import type { Client, Outcome } from "./client.js";
-import { ConfigurationError, DeadlineError, type Reason, RefusedError, SecretBrokerError } from "./errors.js";
+import type { CallOptions, Client, Outcome } from "./client.js";
+import { ConfigurationError, DeadlineError, RefusedError, SecretBrokerError } from "./errors.js";
 import { type Holder, Holders } from "./holders.js";
+import { type Hook, Hooked } from "./hooks.js";
 import type { Previous, Secret } from "./secret.js";
 import type { Watch } from "./watch.js";
 import type { Event } from "./watched.js";
 
-/** Is called with each later version. */
-export type Hook = (secret: Secret) => unknown;
-
-/** With these the value is not merely out of reach. */
-const GONE: ReadonlySet<Reason | undefined> = new Set<Reason>([
-  "EXPIRED",
-  "REVOKED",
-  "WITHDRAWN",
-  "DENIED",
-  "SOURCE_NOT_FOUND",
-]);
+/** How to wait for the first value. */
+interface Waiting {
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal | undefined;
+}
 
 /** The current version of one secret. */
 export class Live {
-  /** The name of the secret. */
-  readonly name: string;
   readonly #client: Client;
   readonly #holders: Holders;
-  readonly #own: Holder;
   readonly #reportApplied: boolean;
-  readonly #hooks = new Set<Hook>();
+  readonly #hooks = new Set<Hooked>();
   readonly #closing = new AbortController();
   #running: Promise<void> = Promise.resolve();
   #users = 1;
-  #secret: Secret | undefined;
-  #last: { generation: number; version: string };
-  #why: SecretBrokerError | undefined;
+  #secret: Secret;
+  #standing: SecretBrokerError | undefined;
+  /** Aborted and replaced at each change. */
+  #told = new AbortController();
   #watch: Watch | undefined;
 
   private constructor(client: Client, first: Secret, reportApplied: boolean) {
-    this.name = first.name;
     this.#client = client;
     this.#secret = first;
-    this.#last = { generation: first.generation, version: first.version };
     this.#reportApplied = reportApplied;
     this.#holders = new Holders(first.generation, () => void this.#report());
-    this.#own = this.#holders.join();
   }
 
   /** Use `Client.live`. */
-  static async open(client: Client, name: string, deadlineMs: number, reportApplied: boolean): Promise<Live> {
-    const live = new Live(client, await firstOf(client, name, deadlineMs), reportApplied);
+  static async open(client: Client, name: string, reportApplied: boolean, options: Waiting): Promise<Live> {
+    const live = new Live(client, await firstOf(client, name, options), reportApplied);
     live.#running = live.#run();
     return live;
   }
 
-  /** The current version; throws the broker's `RefusedError` while there is none. */
+  /** The name of the secret. */
+  get name(): string {
+    return this.#secret.name;
+  }
+
+  /** The version to use now. */
   get current(): Secret {
-    return this.#secret ?? this.#missing();
+    return this.#secret;
   }
 
   /** The version before, while it is still accepted. */
   get previous(): Previous | undefined {
-    const previous = this.#secret?.previous;
-    return previous?.isOver === false ? previous : undefined;
+    return this.#secret.previous;
   }
 
-  /** The generation of the last version, also when it must not be used any more. */
+  /** The generation of the version to use now. */
   get generation(): number {
-    return this.#last.generation;
+    return this.#secret.generation;
   }
 
-  /** Calls the hook with each later version, and waits for it; gives what takes it away again. */
+  /** Absent while the broker serves the version that is held; otherwise why it does not. */
+  get standing(): SecretBrokerError | undefined {
+    return this.#standing;
+  }
+
+  /** Waits for a version later than this generation; rejects with `DeadlineError` when none comes in time. */
+  async after(generation: number, options: CallOptions = {}): Promise<Secret> {
+    const { deadlineMs = this.#client.deadlineMs, signal } = options;
+    const ends = performance.now() + deadlineMs;
+    for (let left = deadlineMs; this.generation <= generation; left = ends - performance.now()) {
+      if (left <= 0) {
+        throw new DeadlineError(this.#client.address, deadlineMs);
+      }
+      await pause(left, AbortSignal.any([this.#told.signal, ...(signal ? [signal] : [])]));
+      signal?.throwIfAborted();
+    }
+    return this.#secret;
+  }
+
+  /**
+   * Calls the hook with each later version; gives what takes it away again. What the hook gives settles once the
+   * application uses nothing older any more: a version is applied when it did for all hooks.
+   */
   onChange(hook: Hook): () => void {
-    const own: Hook = (secret) => hook(secret);
-    this.#hooks.add(own);
-    return () => void this.#hooks.delete(own);
+    const hooked = new Hooked(this.name, hook, this.#holders.join());
+    this.#hooks.add(hooked);
+    return () => {
+      this.#hooks.delete(hooked);
+      hooked.close();
+    };
   }
 
   /** Adds a place whose older versions keep the broker from being told that a newer one is applied. */
@@ -93,6 +112,22 @@ export class Live {
   /** Tells the broker what became of the current version at its target. */
   report(outcome: Outcome, detail?: string): Promise<number> {
     return this.#client.report(this.current, outcome, detail);
+  }
+
+  /**
+   * Tells the broker that the target refused a version, so that it fetches a fresh one, and waits for that. Gives whether
+   * there is another before the client's deadline.
+   */
+  async refused(secret: Secret, detail?: string): Promise<boolean> {
+    try {
+      await this.#client.report(secret, "REFUSED", detail);
+      await this.after(secret.generation);
+    } catch (error) {
+      if (!(error instanceof SecretBrokerError)) {
+        throw error;
+      }
+    }
+    return this.generation > secret.generation;
   }
 
   /** Counts one more user, who closes the handle as well; false when it is closed already. */
@@ -107,6 +142,10 @@ export class Live {
     if (this.#users === 0) {
       this.#closing.abort();
       this.#watch?.close();
+      for (const hooked of this.#hooks) {
+        hooked.close();
+      }
+      this.#hooks.clear();
       await this.#running;
     }
   }
@@ -134,62 +173,52 @@ export class Live {
 
   async #run(): Promise<void> {
     while (!this.#closed) {
-      this.#watch = this.#client.watch([this.name], { holding: this.#secret ? [this.#secret] : [] });
+      // Of a version that is not served the watch has to tell that it is served again.
+      const holding = this.#standing === undefined ? [this.#secret] : [];
+      this.#watch = this.#client.watch([this.name], { holding });
       try {
         for await (const event of this.#watch) {
-          await this.#take(event);
+          this.#take(event);
         }
       } catch (error) {
         if (error instanceof ConfigurationError) {
           return; // The client was closed.
         }
+        this.#standing = error instanceof SecretBrokerError ? error : undefined;
         process.emitWarning(`the watch of ${this.name} ended, and is begun again: ${String(error)}`, "SecretBroker");
       }
       await pause(LAST_BOUND, this.#closing.signal);
     }
   }
 
-  async #take(event: Event): Promise<void> {
-    switch (event.type) {
-      case "REVOKED":
-        this.#drop(new RefusedError(event.reason, `${this.name} must not be used any more`));
-        return;
-      case "UNAVAILABLE":
-        if (GONE.has(event.error.reason)) {
-          this.#drop(event.error);
-        }
-        return;
-      default: {
-        const { generation, version } = event.secret;
-        const changed = generation !== this.#last.generation || version !== this.#last.version;
-        this.#secret = event.secret;
-        if (changed) {
-          this.#last = { generation, version };
-          await this.#changed(event.secret);
-        }
+  #take(event: Event): void {
+    if (event.type === "REVOKED") {
+      this.#standing = new RefusedError(event.reason, `${this.name} must not be used any more`);
+    } else if (event.type === "UNAVAILABLE") {
+      this.#standing = event.error;
+    } else {
+      const { generation, version } = this.#secret;
+      this.#secret = event.secret;
+      this.#standing = undefined;
+      if (generation !== event.secret.generation || version !== event.secret.version) {
+        this.#changed(event.secret);
       }
     }
   }
 
-  async #changed(secret: Secret): Promise<void> {
+  #changed(secret: Secret): void {
+    this.#told.abort();
+    this.#told = new AbortController();
     this.#holders.rotated(secret.generation);
-    for (const hook of [...this.#hooks]) {
-      try {
-        await hook(secret);
-      } catch (error) {
-        // Its text may hold a value.
-        const kind = error instanceof Error ? error.name : typeof error;
-        process.emitWarning(`a hook on ${this.name} failed with ${kind}`, "SecretBroker");
-        return;
-      }
+    for (const hooked of this.#hooks) {
+      hooked.tell(secret);
     }
-    this.#own.applied(secret.generation);
   }
 
   async #report(): Promise<void> {
     const backoff = new Backoff();
     const secret = this.#secret;
-    while (this.#reportApplied && !this.#closed && secret && this.#secret?.generation === secret.generation) {
+    while (this.#reportApplied && !this.#closed && this.generation === secret.generation) {
       try {
         await this.#client.report(secret, "APPLIED");
         return;
@@ -201,30 +230,21 @@ export class Live {
       }
     }
   }
-
-  #drop(error: SecretBrokerError): void {
-    this.#why = error;
-    this.#secret = undefined;
-  }
-
-  #missing(): never {
-    const detail = this.#why instanceof RefusedError ? this.#why.detail : `${this.name} has no value now`;
-    throw new RefusedError(this.#why?.reason ?? "REVOKED", detail);
-  }
 }
 
-async function firstOf(client: Client, name: string, deadlineMs: number): Promise<Secret> {
+async function firstOf(
+  client: Client,
+  name: string,
+  { deadlineMs, signal = new AbortController().signal }: Waiting,
+): Promise<Secret> {
   const ends = performance.now() + deadlineMs;
   const backoff = new Backoff();
   let last: SecretBrokerError = new DeadlineError(client.address, deadlineMs);
   for (let left = deadlineMs; left > 0; left = ends - performance.now()) {
     try {
-      return await client.get(name, { deadlineMs: left });
+      return await client.get(name, { deadlineMs: left, signal });
     } catch (error) {
       if (!(error instanceof SecretBrokerError) || !error.isTransient) {
-        throw error;
-      }
-      if (error instanceof RefusedError && error.retryAfterMs === undefined) {
         throw error;
       }
       if (error instanceof DeadlineError) {
@@ -232,7 +252,7 @@ async function firstOf(client: Client, name: string, deadlineMs: number): Promis
       }
       last = error;
     }
-    await pause(Math.min(backoff.wait(last), ends - performance.now()), new AbortController().signal);
+    await pause(Math.min(backoff.wait(last), ends - performance.now()), signal);
   }
   throw last;
 }

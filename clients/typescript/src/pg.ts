@@ -3,13 +3,19 @@
  *
  * A connection of an older version is never handed out again: it is closed when it is idle or released. What is in use
  * is left alone, so that no query fails. The broker is told that a version is applied when no connection of an older
- * one is left.
+ * one is left, and of a login that the database refuses, which is tried again with the version that the broker then serves.
  */
 
 import pg from "pg";
 
 import type { Live } from "./live.js";
 import { type LoginFields, follow, loginOf } from "./retire.js";
+import type { Secret } from "./secret.js";
+
+/** How often a login is tried while the credential changes under it. */
+const ATTEMPTS = 3;
+/** The SQLSTATE class of an invalid authorization. */
+const AUTHORIZATION = "28";
 
 type Callback = (error: Error | undefined, client: pg.PoolClient | undefined, done: pg.PoolClient["release"]) => void;
 
@@ -68,8 +74,8 @@ export class BrokerPool extends pg.Pool {
   }
 
   async #acquire(): Promise<pg.PoolClient> {
-    for (;;) {
-      const { generation } = this.#live;
+    for (let attempt = 1; ; attempt += 1) {
+      const secret = this.#live.current;
       try {
         const client = await super.connect();
         if (!this.#isOutdated(client)) {
@@ -77,12 +83,17 @@ export class BrokerPool extends pg.Pool {
         }
         client.release(true);
       } catch (error) {
-        if (this.#live.generation === generation) {
+        if (attempt >= ATTEMPTS || !(await this.#hasSuccessor(secret, error))) {
           throw error;
         }
-        // It was replaced while we logged in.
       }
     }
+  }
+
+  async #hasSuccessor(tried: Secret, error: unknown): Promise<boolean> {
+    const state = String((error as { code?: unknown }).code);
+    const refused = state.startsWith(AUTHORIZATION);
+    return this.#live.generation !== tried.generation || (refused && this.#live.refused(tried, `SQLSTATE ${state}`));
   }
 
   /** Closes the client when it is released after its version was replaced. */

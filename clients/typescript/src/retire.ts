@@ -31,44 +31,25 @@ export interface Retiring {
   behind(generation: number): boolean;
 }
 
-/** Retires a pool's connections at each change, beside the handle's other hooks. Gives what ends that. */
+/** Retires a pool's connections at each change. Gives what ends that. */
 export function follow(live: Live, pool: Retiring): () => void {
-  const holder = live.holder();
   const closing = new AbortController();
-  let working = false;
-
-  const work = async (): Promise<void> => {
-    working = true;
-    for (;;) {
-      const { generation } = live;
+  const remove = live.onChange(async () => {
+    while (!closing.signal.aborted) {
       try {
         await pool.retire();
+        if (!pool.behind(live.generation)) {
+          return;
+        }
       } catch (error) {
         const kind = error instanceof Error ? error.name : typeof error;
         process.emitWarning(`connections of ${live.name} could not be retired: ${kind}`, "SecretBroker");
       }
-      if (closing.signal.aborted) {
-        break;
-      }
-      if (pool.behind(generation) || live.generation !== generation) {
-        await pause(pool.behind(live.generation) ? LOOK : 0, closing.signal);
-        continue;
-      }
-      working = false;
-      holder.applied(generation);
-      return;
-    }
-    working = false;
-  };
-
-  const remove = live.onChange(() => {
-    if (!working) {
-      void work();
+      await pause(LOOK, closing.signal);
     }
   });
   return () => {
     closing.abort();
     remove();
-    holder.leave();
   };
 }

@@ -113,11 +113,12 @@ export class Previous extends Valued {
   readonly validUntil: Date | undefined;
   readonly #ends: number | undefined;
 
-  constructor(message: wire.PreviousSecret) {
+  /** As of the broker's time of the reply, in milliseconds. */
+  constructor(message: wire.PreviousSecret, sentAt: number) {
     super(message);
     this.validUntil = message.validUntil;
     const until = message.validUntil?.getTime();
-    this.#ends = until === undefined ? undefined : performance.now() + until - Date.now();
+    this.#ends = until === undefined ? undefined : performance.now() + until - sentAt;
   }
 
   /** Whether that moment has passed, counted from the reply. */
@@ -144,8 +145,7 @@ export class Secret extends Valued {
   readonly staleReason: Reason | undefined;
   /** How long it had been stale at the time of the reply, in milliseconds; absent when it is fresh. */
   readonly staleForMs: number | undefined;
-  /** The version before, while it overlaps this one. */
-  readonly previous: Previous | undefined;
+  readonly #previous: Previous | undefined;
   readonly #ends: number | undefined;
 
   constructor(message: wire.Secret) {
@@ -159,7 +159,15 @@ export class Secret extends Valued {
     this.freshness = stale ? "STALE" : "FRESH";
     this.staleReason = stale ? reasonOf(message.staleReason) : undefined;
     this.staleForMs = stale ? milliseconds(message.staleFor) : undefined;
-    this.previous = message.previous && new Previous(message.previous);
+    // The broker's clock, as far as the reply tells it; else this machine's.
+    const end = message.expireTime?.getTime();
+    const sentAt = end === undefined || left === undefined ? Date.now() : end - left;
+    this.#previous = message.previous && new Previous(message.previous, sentAt);
+  }
+
+  /** The version before, while it overlaps this one. */
+  get previous(): Previous | undefined {
+    return this.#previous?.isOver === false ? this.#previous : undefined;
   }
 
   /** The time left now in milliseconds, by this machine's monotonic clock; absent when nothing ends the version. */
@@ -169,7 +177,7 @@ export class Secret extends Valued {
 
   override close(): void {
     super.close();
-    this.previous?.close();
+    this.#previous?.close();
   }
 
   override toJSON(): object {

@@ -172,6 +172,8 @@ export class Broker {
       const found = this.secrets[name];
       if (found) {
         done(null, { secret: found });
+      } else if (name === "LATE") {
+        done(refused(status.UNAVAILABLE, "SOURCE_NOT_FOUND", "the source has none"));
       } else {
         done(refused(status.PERMISSION_DENIED, "DENIED", `no access to ${name}`));
       }

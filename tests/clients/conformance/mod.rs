@@ -1,6 +1,7 @@
 //! Holds every client to the same vectors: each folder in `clients/` through its adapter.
 
 mod adapter;
+mod itself;
 mod pattern;
 mod steps;
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub fn add(tests: &mut Tests) {
+    tests.add("the_conformance_runner_tells_what_is_wrong", itself::tells_what_is_wrong);
     for client in clients() {
         tests.add(format!("conformance_of_{client}"), move || conforms(client));
     }

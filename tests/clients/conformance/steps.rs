@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -48,11 +48,12 @@ impl<'a> Run<'a> {
     }
 
     async fn step(&mut self, step: &Value) -> Result<(), String> {
-        let kinds = ["ask", "ask_all", "told", "quiet", "rig", "login", "token"];
+        let kinds = ["ask", "ask_all", "until", "told", "quiet", "rig", "login", "token"];
         let kind = kinds.into_iter().find(|kind| step.get(kind).is_some());
         match kind {
             Some("ask") => self.ask(std::slice::from_ref(&step["ask"]), step).await,
             Some("ask_all") => self.ask(step["ask_all"].as_array().expect("requests"), step).await,
+            Some("until") => self.until(step).await,
             Some("told") => self.told(&step["told"]).await,
             Some("quiet") => self.quiet(&step["quiet"]).await,
             Some("rig") => {
@@ -64,7 +65,9 @@ impl<'a> Run<'a> {
             Some("login") => self.login(step).await,
             Some("token") => {
                 let key = fill(&step["key"], &self.names)?;
-                let signed = token::sign(&step["token"], &bytes(&key)?);
+                let mut names = self.names.clone();
+                names.insert("JUST_NOW".to_owned(), json!(just_now()));
+                let signed = token::sign(&fill(&step["token"], &names)?, &bytes(&key)?);
                 let name = step["as"].as_str().ok_or("a token has a name")?;
                 self.names.insert(name.to_owned(), json!(signed));
                 Ok(())
@@ -76,11 +79,16 @@ impl<'a> Run<'a> {
     /// Requests one after the other up to the first error; the last answer is compared.
     async fn ask(&mut self, requests: &[Value], step: &Value) -> Result<(), String> {
         let mut answer = Ok(Value::Null);
+        let start = Instant::now();
         for request in requests {
             answer = self.adapter.ask(&fill(request, &self.names)?).await?;
             if answer.is_err() {
                 break;
             }
+        }
+        let least = step["not_before_ms"].as_u64().map(Duration::from_millis);
+        if least.is_some_and(|least| start.elapsed() < least) {
+            return Err(format!("answered after {:?} already: {answer:?}", start.elapsed()));
         }
         match (answer, step.get("ok"), step.get("error")) {
             (Ok(ok), Some(pattern), _) => compare(pattern, &ok, &mut self.names),
@@ -88,6 +96,18 @@ impl<'a> Run<'a> {
             (Err(error), ..) => Err(format!("the error {error}")),
             (Ok(ok), _, Some(_)) => Err(format!("no error, but {ok}")),
             (Ok(_), None, None) => Ok(()),
+        }
+    }
+
+    /// Asks until the answer matches.
+    async fn until(&mut self, step: &Value) -> Result<(), String> {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let asked = self.ask(std::slice::from_ref(&step["until"]), step).await;
+            if asked.is_ok() || Instant::now() >= deadline {
+                return asked;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -169,6 +189,12 @@ impl<'a> Run<'a> {
         let body = json!({ "server": server, "username": user, "password": password });
         self.rig.order("login", body).await["works"] == true
     }
+}
+
+/// Half a minute ago, in seconds since 1970.
+fn just_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().saturating_sub(30)
 }
 
 /// Which watch or handle lines come from.

@@ -1,8 +1,9 @@
 //! Pools of connections under load while their login is replaced a hundred times and the sidecar dies.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,6 +26,7 @@ const WORKERS: usize = 4;
 pub fn add(tests: &mut Tests) {
     tests.add("rust_pools_lose_no_query_over_a_hundred_rotations", rotations);
     tests.add("rust_pools_lose_no_query_while_the_sidecar_is_killed_and_restarted", restarts);
+    tests.add("rust_a_login_that_the_database_refuses_is_tried_again_with_a_fresh_one", refused);
     tests.add("rust_a_long_transaction_keeps_its_login_until_it_ends", long_transaction);
 }
 
@@ -47,71 +49,91 @@ impl Pools {
 /// Queries without a pause; any failure fails the test.
 struct Load {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
+    done: Arc<[Done; 2]>,
     workers: JoinSet<()>,
+}
+
+/// The queries through one pool, and the users that they ran as.
+#[derive(Default)]
+struct Done {
+    queries: AtomicU64,
+    users: Mutex<BTreeSet<String>>,
+}
+
+impl Done {
+    fn note(&self, user: Option<String>) {
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.users.lock().expect("the users").extend(user);
+    }
+
+    fn counts(&self) -> (u64, usize) {
+        (self.queries.load(Ordering::Relaxed), self.users.lock().expect("the users").len())
+    }
 }
 
 impl Load {
     fn start(pools: &Pools) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::<[Done; 2]>::default());
         let mut workers = JoinSet::new();
         for worker in 0..WORKERS {
             let (sqlx, deadpool) = (pools.sqlx.clone(), pools.deadpool.clone());
-            let (stops, counts) = (Arc::clone(&stop), Arc::clone(&done));
+            let (stops, notes) = (Arc::clone(&stop), Arc::clone(&done));
             workers.spawn(async move {
                 while !stops.load(Ordering::Relaxed) {
-                    by_sqlx(&sqlx, worker).await.expect("no query fails through sqlx");
-                    counts.fetch_add(1, Ordering::Relaxed);
+                    let user = by_sqlx(&sqlx, worker).await.expect("no query fails through sqlx");
+                    notes[0].note(user);
                 }
             });
-            let (stops, counts) = (Arc::clone(&stop), Arc::clone(&done));
+            let (stops, notes) = (Arc::clone(&stop), Arc::clone(&done));
             workers.spawn(async move {
                 while !stops.load(Ordering::Relaxed) {
-                    by_deadpool(&deadpool, worker).await.expect("no query fails through deadpool");
-                    counts.fetch_add(1, Ordering::Relaxed);
+                    let user = by_deadpool(&deadpool, worker).await;
+                    notes[1].note(user.expect("no query fails through deadpool"));
                 }
             });
         }
         Self { stop, done, workers }
     }
 
-    async fn end(mut self) -> u64 {
+    /// Queries and users, by sqlx and by deadpool.
+    async fn end(mut self) -> [(u64, usize); 2] {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.workers.join_next().await {
             ended.expect("no query fails");
         }
-        self.done.load(Ordering::Relaxed)
+        self.done.each_ref().map(Done::counts)
     }
 }
 
-/// Reads, or writes in a transaction that takes a while.
-async fn by_sqlx(pool: &PgPool, worker: usize) -> Result<(), sqlx::Error> {
+/// Reads who it is, or writes in a transaction that takes a while.
+async fn by_sqlx(pool: &PgPool, worker: usize) -> Result<Option<String>, sqlx::Error> {
     if worker == 0 {
         let mut transaction = pool.begin().await?;
         sqlx::query("INSERT INTO notes (text) VALUES ('sqlx')").execute(&mut *transaction).await?;
         sqlx::query("SELECT pg_sleep(0.02)").execute(&mut *transaction).await?;
-        return transaction.commit().await;
+        return transaction.commit().await.map(|()| None);
     }
-    sqlx::query("SELECT count(*) FROM notes WHERE id = 1").execute(pool).await?;
+    let user = sqlx::query_scalar("SELECT current_user::text").fetch_one(pool).await?;
     tokio::time::sleep(Duration::from_millis(2)).await;
-    Ok(())
+    Ok(Some(user))
 }
 
 async fn by_deadpool(
     pool: &deadpool_postgres::Pool,
     worker: usize,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
     let mut connection = pool.get().await?;
     if worker == 0 {
         let transaction = connection.transaction().await?;
         transaction.execute("INSERT INTO notes (text) VALUES ('deadpool')", &[]).await?;
         transaction.execute("SELECT pg_sleep(0.02)", &[]).await?;
-        return Ok(transaction.commit().await?);
+        transaction.commit().await?;
+        return Ok(None);
     }
-    connection.query("SELECT count(*) FROM notes WHERE id = 1", &[]).await?;
+    let user = connection.query_one("SELECT current_user::text", &[]).await?.get(0);
     drop(connection);
     tokio::time::sleep(Duration::from_millis(2)).await;
-    Ok(())
+    Ok(Some(user))
 }
 
 async fn rotations() {
@@ -131,11 +153,14 @@ async fn rotations() {
         soon("the version is held", live.after(generation - 1)).await;
     }
     let took = start.elapsed();
-    let queries = load.end().await;
-    println!(
-        "{queries} queries over {ROTATIONS} rotations in {:.0} s, none failed",
-        took.as_secs_f64()
-    );
+    let pools = load.end().await;
+    for (name, (queries, users)) in ["sqlx", "deadpool"].into_iter().zip(pools) {
+        println!(
+            "{name}: {queries} queries as {users} users over {ROTATIONS} rotations in {:.0} s, none failed",
+            took.as_secs_f64()
+        );
+        assert!(users > ROTATIONS / 2, "{name} follows the rotations");
+    }
     assert_eq!(hooks.load(Ordering::Relaxed), ROTATIONS as u64, "a hook hears each version once");
     // Acknowledged as the pools let go of them, long before an overlap of 30 s ends.
     let start = std::time::Instant::now();
@@ -157,8 +182,23 @@ async fn restarts() {
         let generation = rig.rotate("DB").await;
         soon("a rotation after it", live.after(generation - 1)).await;
     }
-    let queries = load.end().await;
-    println!("{queries} queries over 3 restarts, none failed");
+    for (queries, users) in load.end().await {
+        println!("{queries} queries as {users} users over 3 restarts, none failed");
+        assert!(users > 3);
+    }
+}
+
+/// sqlx lets nobody in on a failed login; there the next one is good.
+async fn refused() {
+    let rig = Controlled::start().await;
+    let live = client(&rig).live("DB").await.expect("a handle");
+    let pools = Pools::over(&rig, &live);
+    let before = live.generation();
+    rig.order("drop-users", json!({})).await;
+    let connection = pools.deadpool.get().await.expect("a fresh login");
+    connection.query_one("SELECT 1", &[]).await.expect("a query");
+    assert!(live.generation() > before);
+    sqlx::query("SELECT 1").execute(&pools.sqlx).await.expect("a query");
 }
 
 async fn long_transaction() {

@@ -48,7 +48,7 @@ class AsyncClient:
     ) -> None:
         """Settings of your own, as `Client` has them; raises `ConfigurationError`."""
         self._settings = Settings.of(address, cert_dir, server_name, deadline)
-        self._lives: dict[tuple[str, bool], AsyncLive] = {}
+        self._lives: dict[str, AsyncLive] = {}
         self._channels: Channels[aio.Channel, _Stub] = Channels(
             self._settings.address, self._settings.server_name, self._settings.certificates, _open
         )
@@ -137,15 +137,14 @@ class AsyncClient:
 
         `on_change`, a function or coroutine function, is called with each later version. Once it returned, and all
         holders of older versions let go of them, the broker is told that the version is applied, unless
-        `report_applied` is off.
+        `report_applied` is off; the first caller decides.
         """
-        key = (name, report_applied)
-        live = self._lives.get(key)
+        live = self._lives.get(name)
         if live is None or not live.share():
             made = await AsyncLive.open(self, name, deadline or self.deadline, report_applied=report_applied)
-            live = self._lives.get(key)
+            live = self._lives.get(name)
             if live is None or not live.share():
-                live = self._lives[key] = made
+                live = self._lives[name] = made
             else:
                 await made.close()
         if on_change is not None:

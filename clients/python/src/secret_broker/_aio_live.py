@@ -2,18 +2,18 @@
 
 - Reading it is reading an attribute: no call, no lock.
 - A task of its own watches; it survives the broker's restarts, and ends with `close`.
-- While the broker can't be reached the last version stays; one that the broker withdrew is gone at once.
+- What was held last stays when the broker goes away, and when it can give none: `standing` says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from secret_broker._errors import ConfigurationError, DeadlineError, RefusedError, SecretBrokerError
+from secret_broker._errors import ConfigurationError, DeadlineError, SecretBrokerError
 from secret_broker._holders import Holder, Holders
+from secret_broker._hooks import AsyncHook
 from secret_broker._state import Held
 from secret_broker._verbs import LAST_BOUND, Backoff, Outcome
 
@@ -41,9 +41,9 @@ class AsyncLive:
         self._held = Held(first)
         self._holders = Holders(first.generation, self._report)
         self._report_applied = report_applied
-        self._hooks: tuple[Callable[[Secret], object], ...] = ()
+        self._hooks: tuple[AsyncHook, ...] = ()
         self._users = 1
-        self._own = self._holders.join()
+        self._told = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._reports: set[asyncio.Task[None]] = set()
         self._task = self._loop.create_task(self._run(), name=f"secret-broker {first.name}")
@@ -64,30 +64,51 @@ class AsyncLive:
     @property
     def name(self) -> str:
         """The name of the secret."""
-        return self._held.name
+        return self._held.secret.name
 
     @property
     def current(self) -> Secret:
-        """The current version; raises the broker's `RefusedError` while there is none."""
-        secret = self._held.secret
-        return self._held.missing() if secret is None else secret
+        """The version to use now."""
+        return self._held.secret
 
     @property
     def generation(self) -> int:
-        """The generation of the last version, also when it must not be used any more."""
-        return self._held.generation
+        """The generation of the version to use now."""
+        return self._held.secret.generation
 
     @property
     def previous(self) -> Previous | None:
         """The version before, while it is still accepted."""
-        return self._held.previous
+        return self._held.secret.previous
+
+    @property
+    def standing(self) -> SecretBrokerError | None:
+        """`None` while the broker serves the version that is held; otherwise why it does not."""
+        return self._held.standing
+
+    async def after(self, generation: int, *, deadline: float | None = None) -> Secret:
+        """Waits for a version later than this generation; raises `DeadlineError` when none comes in time."""
+        deadline = deadline or self._client.deadline
+        try:
+            async with asyncio.timeout(deadline):
+                while self.generation <= generation:
+                    await self._told.wait()
+        except TimeoutError:
+            raise DeadlineError(str(self._client.address), deadline) from None
+        return self.current
 
     def on_change(self, hook: Callable[[Secret], object]) -> Callable[[], None]:
-        """Calls the function or coroutine function with each later version; gives what takes it away again."""
-        self._hooks = (*self._hooks, hook)
+        """Calls the function or coroutine function with each later version, in a task of its own.
+
+        It returns once the application uses nothing older any more. A version is applied when all hooks returned.
+        Gives what takes the hook away again.
+        """
+        added = AsyncHook(self.name, hook, self._holders.join())
+        self._hooks = (*self._hooks, added)
 
         def remove() -> None:
-            self._hooks = tuple(other for other in self._hooks if other is not hook)
+            self._hooks = tuple(other for other in self._hooks if other is not added)
+            added.close()
 
         return remove
 
@@ -99,6 +120,18 @@ class AsyncLive:
         """Tells the broker what became of the current version at its target."""
         return await self._client.report(self.current, outcome, detail)
 
+    async def refused(self, secret: Secret, detail: str = "") -> bool:
+        """Tells the broker that the target refused a version, so that it fetches a fresh one, and waits for that.
+
+        Gives whether there is another before the client's deadline.
+        """
+        try:
+            await self._client.report(secret, Outcome.REFUSED, detail)
+            await self.after(secret.generation)
+        except SecretBrokerError:
+            pass
+        return self.generation > secret.generation
+
     def share(self) -> bool:
         """Counts one more user, who closes the handle as well; false when it is closed already."""
         self._users += self._users > 0
@@ -109,7 +142,12 @@ class AsyncLive:
         self._users -= self._users > 0
         if self._users > 0:
             return
-        ending = [self._task, *self._reports]
+        hooks, self._hooks = self._hooks, ()
+        # A hook may be what closes the handle.
+        ending: set[asyncio.Task[Any]] = {self._task, *self._reports, *(hook.task for hook in hooks)}
+        ending -= {task for task in ending if task is asyncio.current_task()}
+        for hook in hooks:
+            hook.close()
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -125,42 +163,36 @@ class AsyncLive:
 
     async def _run(self) -> None:
         while True:
-            secret = self._held.secret
             try:
-                async with self._client.watch(self.name, holding=[] if secret is None else [secret]) as watch:
+                async with self._client.watch(self.name, holding=self._held.served()) as watch:
                     async for event in watch:
                         changed = self._held.take(event)
                         if changed is not None:
-                            await self._changed(changed)
+                            self._changed(changed)
             except ConfigurationError:
                 return  # The client was closed.
             except SecretBrokerError as error:
+                self._held.standing = error
                 _log.warning("the watch of %s ended, and is begun again: %s", self.name, error)
             await asyncio.sleep(LAST_BOUND)
 
-    async def _changed(self, secret: Secret) -> None:
+    def _changed(self, secret: Secret) -> None:
+        self._told.set()
+        self._told = asyncio.Event()
         self._holders.rotated(secret.generation)
         for hook in self._hooks:
-            try:
-                answer = hook(secret)
-                if inspect.isawaitable(answer):
-                    await answer
-            except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
-                # Its text may hold a value.
-                _log.error("a hook on %s failed with %s", self.name, type(error).__name__)
-                return
-        self._own.applied(secret.generation)
+            hook.tell(secret)
 
-    def _report(self) -> None:
+    def _report(self, generation: int) -> None:
         secret = self._held.secret
-        if secret is not None and self._report_applied and not self._task.done():
+        if self._report_applied and secret.generation == generation and not self._task.done():
             report = self._loop.create_task(self._applied(secret))
             self._reports.add(report)
             report.add_done_callback(self._reports.discard)
 
     async def _applied(self, secret: Secret) -> None:
         backoff = Backoff()
-        while self._held.is_at(secret.generation):
+        while self.generation == secret.generation:
             try:
                 await self._client.report(secret, Outcome.APPLIED)
             except SecretBrokerError as error:
@@ -179,10 +211,6 @@ async def _first(client: AsyncClient, name: str, deadline: float) -> Secret:
     while (left := ends - loop.time()) > 0:
         try:
             return await client.get(name, deadline=left)
-        except RefusedError as error:
-            if not error.is_transient or error.retry_after is None:
-                raise
-            last = error
         except DeadlineError:
             break
         except SecretBrokerError as error:

@@ -50,7 +50,7 @@ class Client:
         """
         self._settings = Settings.of(address, cert_dir, server_name, deadline)
         self._lock = threading.Lock()
-        self._lives: dict[tuple[str, bool], Live] = {}
+        self._lives: dict[str, Live] = {}
         self._channels: Channels[grpc.Channel, SecretBrokerStub] = Channels(
             self._settings.address, self._settings.server_name, self._settings.certificates, _open
         )
@@ -128,17 +128,16 @@ class Client:
         counts an application's acknowledgements once, so one handle has to know of all that use the secret.
 
         `on_change` is called with each later version. Once it returned, and all holders of older versions let go of
-        them, the broker is told that the version is applied, unless `report_applied` is off.
+        them, the broker is told that it is applied, unless `report_applied` is off: the first caller decides.
         """
-        key = (name, report_applied)
         with self._lock:
-            live = self._lives.get(key)
+            live = self._lives.get(name)
         if live is None or not live.share():
             made = Live(self, name, deadline or self.deadline, report_applied=report_applied)
             with self._lock:
-                live = self._lives.get(key)
+                live = self._lives.get(name)
                 if live is None or not live.share():
-                    live = self._lives[key] = made
+                    live = self._lives[name] = made
             if live is not made:
                 made.close()
         if on_change is not None:

@@ -32,8 +32,8 @@ class Holder:
 class Holders:
     """All places of one handle. Safe to share between threads."""
 
-    def __init__(self, generation: int, applied: Callable[[], None]) -> None:
-        """Calls `applied` whenever all holders came to be at the current generation."""
+    def __init__(self, generation: int, applied: Callable[[int], None]) -> None:
+        """Calls `applied` with the current generation once all holders came to be there."""
         self._applied = applied
         self._lock = threading.Lock()
         self._all: list[Holder] = []
@@ -51,6 +51,7 @@ class Holders:
         """Notes that another version is current."""
         with self._lock:
             self._current = generation
+        self._tell()
 
     def moved(self, holder: Holder, generation: int) -> None:
         """Notes where a place is."""
@@ -71,5 +72,5 @@ class Holders:
             behind = any(holder.generation != self._current for holder in self._all)
             if behind or self._told == self._current:
                 return
-            self._told = self._current
-        self._applied()
+            self._told = current = self._current
+        self._applied(current)

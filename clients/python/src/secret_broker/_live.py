@@ -2,7 +2,7 @@
 
 - Reading it is reading an attribute: no call, no lock.
 - A thread of its own watches; it survives the broker's restarts, and ends with `close`.
-- While the broker can't be reached the last version stays; one that the broker withdrew is gone at once.
+- What was held last stays when the broker goes away, and when it can give none: `standing` says so.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from secret_broker._errors import ConfigurationError, DeadlineError, RefusedError, SecretBrokerError
+from secret_broker._errors import ConfigurationError, DeadlineError, SecretBrokerError
 from secret_broker._holders import Holder, Holders
+from secret_broker._hooks import Hook
 from secret_broker._state import Held
 from secret_broker._verbs import LAST_BOUND, Backoff, Outcome
 
@@ -44,10 +45,10 @@ class Live:
         self._held = Held(first)
         self._holders = Holders(first.generation, self._report)
         self._report_applied = report_applied
-        self._hooks: tuple[Callable[[Secret], object], ...] = ()
+        self._hooks: tuple[Hook, ...] = ()
         self._users = 1
         self._lock = threading.Lock()
-        self._own = self._holders.join()
+        self._told = threading.Condition()
         self._closing = threading.Event()
         self._watch: Watch = client.watch(name, holding=[first])
         self._thread = threading.Thread(target=self._run, name=f"secret-broker {name}", daemon=True)
@@ -56,30 +57,49 @@ class Live:
     @property
     def name(self) -> str:
         """The name of the secret."""
-        return self._held.name
+        return self._held.secret.name
 
     @property
     def current(self) -> Secret:
-        """The current version; raises the broker's `RefusedError` while there is none."""
-        secret = self._held.secret
-        return self._held.missing() if secret is None else secret
+        """The version to use now."""
+        return self._held.secret
 
     @property
     def generation(self) -> int:
-        """The generation of the last version, also when it must not be used any more."""
-        return self._held.generation
+        """The generation of the version to use now."""
+        return self._held.secret.generation
 
     @property
     def previous(self) -> Previous | None:
         """The version before, while it is still accepted."""
-        return self._held.previous
+        return self._held.secret.previous
+
+    @property
+    def standing(self) -> SecretBrokerError | None:
+        """`None` while the broker serves the version that is held; otherwise why it does not."""
+        return self._held.standing
+
+    def after(self, generation: int, *, deadline: float | None = None) -> Secret:
+        """Waits for a version later than this generation; raises `DeadlineError` when none comes in time."""
+        deadline = deadline or self._client.deadline
+        with self._told:
+            if self._told.wait_for(lambda: self.generation > generation, deadline):
+                return self.current
+        raise DeadlineError(str(self._client.address), deadline)
 
     def on_change(self, hook: Callable[[Secret], object]) -> Callable[[], None]:
-        """Calls the hook with each later version, in the handle's own thread; gives what takes it away again."""
-        self._hooks = (*self._hooks, hook)
+        """Calls the hook with each later version, in a thread of its own; gives what takes it away again.
+
+        It returns once the application uses nothing older any more. A version is applied when all hooks returned.
+        """
+        with self._lock:
+            added = Hook(self.name, hook, self._holders.join())
+            self._hooks = (*self._hooks, added)
 
         def remove() -> None:
-            self._hooks = tuple(other for other in self._hooks if other is not hook)
+            with self._lock:
+                self._hooks = tuple(other for other in self._hooks if other is not added)
+            added.close()
 
         return remove
 
@@ -90,6 +110,18 @@ class Live:
     def report(self, outcome: Outcome, detail: str = "") -> int:
         """Tells the broker what became of the current version at its target."""
         return self._client.report(self.current, outcome, detail)
+
+    def refused(self, secret: Secret, detail: str = "") -> bool:
+        """Tells the broker that the target refused a version, so that it fetches a fresh one, and waits for that.
+
+        Gives whether there is another before the client's deadline.
+        """
+        try:
+            self._client.report(secret, Outcome.REFUSED, detail)
+            self.after(secret.generation)
+        except SecretBrokerError:
+            pass
+        return self.generation > secret.generation
 
     def share(self) -> bool:
         """Counts one more user, who closes the handle as well; false when it is closed already."""
@@ -103,8 +135,11 @@ class Live:
             self._users -= self._users > 0
             if self._users > 0:
                 return
+            hooks, self._hooks = self._hooks, ()
         self._closing.set()
         self._watch.close()
+        for hook in hooks:
+            hook.close()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -127,33 +162,30 @@ class Live:
             except ConfigurationError:
                 return  # The client was closed.
             except SecretBrokerError as error:
+                self._held.standing = error
                 _log.warning("the watch of %s ended, and is begun again: %s", self.name, error)
                 self._closing.wait(LAST_BOUND)
             if not self._closing.is_set():
-                secret = self._held.secret
-                self._watch = self._client.watch(self.name, holding=[] if secret is None else [secret])
+                self._watch = self._client.watch(self.name, holding=self._held.served())
                 if self._closing.is_set():
                     self._watch.close()
 
     def _changed(self, secret: Secret) -> None:
-        self._holders.rotated(secret.generation)
-        for hook in self._hooks:
-            try:
-                hook(secret)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
-                # Its text may hold a value.
-                _log.error("a hook on %s failed with %s", self.name, type(error).__name__)
-                return
-        self._own.applied(secret.generation)
+        with self._told:
+            self._told.notify_all()
+        with self._lock:
+            self._holders.rotated(secret.generation)
+            for hook in self._hooks:
+                hook.tell(secret)
 
-    def _report(self) -> None:
+    def _report(self, generation: int) -> None:
         secret = self._held.secret
-        if secret is not None and self._report_applied:
+        if self._report_applied and secret.generation == generation and not self._closing.is_set():
             threading.Thread(target=self._applied, args=(secret,), daemon=True).start()
 
     def _applied(self, secret: Secret) -> None:
         backoff = Backoff()
-        while self._held.is_at(secret.generation) and not self._closing.is_set():
+        while self.generation == secret.generation and not self._closing.is_set():
             try:
                 self._client.report(secret, Outcome.APPLIED)
             except SecretBrokerError as error:
@@ -171,10 +203,6 @@ def _first(client: Client, name: str, deadline: float) -> Secret:
     while (left := ends - time.monotonic()) > 0:
         try:
             return client.get(name, deadline=left)
-        except RefusedError as error:
-            if not error.is_transient or error.retry_after is None:
-                raise
-            last = error
         except DeadlineError:
             break
         except SecretBrokerError as error:

@@ -1,6 +1,6 @@
 """Lets a pool's connections of older versions go softly, and then says so to the handle.
 
-Works beside the handle's own thread or task, so that a slow pool delays no other hook.
+Works as a hook of the handle, and so in a thread or task of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ _log = logging.getLogger("secret_broker")
 
 #: Seconds between looks at connections that are in use.
 _LOOK: Final = 0.25
+#: How often a login is tried while the credential changes under it.
+ATTEMPTS: Final = 3
+#: The SQLSTATE class of an invalid authorization.
+_AUTHORIZATION: Final = "28"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,85 +41,71 @@ class Login:
         return secret.text(self.user), secret.text(self.password)
 
 
+def refusal(error: BaseException) -> str | None:
+    """What a server says of a login that it does not accept; `None` when it is something else that failed."""
+    state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        return f"SQLSTATE {state}" if state.startswith(_AUTHORIZATION) else None
+    # libpq does not tell the state.
+    return "the login was refused" if "authentication failed" in str(error) else None
+
+
 class Retirer:
-    """A thread that retires a pool's connections at each change."""
+    """Retires a pool's connections at each change. Make it before the pool has any."""
 
     def __init__(self, live: Live, retire: Callable[[], None], behind: Callable[[int], bool]) -> None:
         """`retire` closes idle connections that are outdated; `behind` tells whether any is left of another one."""
         self._live = live
         self._retire = retire
         self._behind = behind
-        self._holder = live.holder()
-        self._wake = threading.Event()
-        self._closing = False
-        self._remove = live.on_change(lambda _: self._wake.set())
-        self._thread = threading.Thread(target=self._run, name=f"secret-broker pool {live.name}", daemon=True)
-        self._thread.start()
+        self._closing = threading.Event()
+        self._remove = live.on_change(self._changed)
 
     def close(self) -> None:
         """Leaves the pool to itself."""
-        self._closing = True
+        self._closing.set()
         self._remove()
-        self._wake.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        self._holder.leave()
 
-    def _run(self) -> None:
-        left: int | None = None
-        while True:
-            self._wake.wait(None if left is None else _LOOK)
-            self._wake.clear()
-            if self._closing:
-                return
-            generation = self._live.generation
+    def _changed(self, _: Secret) -> None:
+        """Returns when no connection of an older version is left."""
+        while not self._closing.is_set():
             try:
                 self._retire()
+                if not self._behind(self._live.generation):
+                    return
             except Exception as error:  # noqa: BLE001 - whatever the pool's library raises; tried again
-                _log.warning("connections of %s could not be retired: %s", self._live.name, type(error).__name__)
-                left = generation
-                continue
-            left = generation if self._behind(generation) else None
-            if left is None:
-                self._holder.applied(generation)
+                _not_retired(self._live.name, error)
+            self._closing.wait(_LOOK)
 
 
 class AsyncRetirer:
-    """A task that retires a pool's connections at each change."""
+    """Retires a pool's connections at each change. Make it before the pool has any."""
 
     def __init__(self, live: AsyncLive, retire: Callable[[], Awaitable[None]], behind: Callable[[int], bool]) -> None:
         """`retire` closes idle connections that are outdated; `behind` tells whether any is left of another one."""
         self._live = live
         self._retire = retire
         self._behind = behind
-        self._holder = live.holder()
-        self._wake = asyncio.Event()
-        self._remove = live.on_change(lambda _: self._wake.set())
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"secret-broker pool {live.name}")
+        self._closing = asyncio.Event()
+        self._remove = live.on_change(self._changed)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Leaves the pool to itself."""
+        self._closing.set()
         self._remove()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._holder.leave()
 
-    async def _run(self) -> None:
-        left: int | None = None
-        while True:
-            if left is None:
-                await self._wake.wait()
-            else:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _LOOK)
-            self._wake.clear()
-            generation = self._live.generation
+    async def _changed(self, _: Secret) -> None:
+        """Returns when no connection of an older version is left."""
+        while not self._closing.is_set():
             try:
                 await self._retire()
+                if not self._behind(self._live.generation):
+                    return
             except Exception as error:  # noqa: BLE001 - whatever the pool's library raises; tried again
-                _log.warning("connections of %s could not be retired: %s", self._live.name, type(error).__name__)
-                left = generation
-                continue
-            left = generation if self._behind(generation) else None
-            if left is None:
-                self._holder.applied(generation)
+                _not_retired(self._live.name, error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _LOOK)
+
+
+def _not_retired(name: str, error: Exception) -> None:
+    _log.warning("connections of %s could not be retired: %s", name, type(error).__name__)

@@ -51,6 +51,11 @@ class _Buffer(bytearray):
     def wipe(self) -> None:
         self[:] = bytes(len(self))
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
     def __del__(self) -> None:
         self.wipe()
 
@@ -141,14 +146,13 @@ class Previous(_Valued):
 
     __slots__ = ("_ends", "_valid_until")
 
-    def __init__(self, message: pb.PreviousSecret) -> None:
-        """Takes a version over from the contract."""
+    def __init__(self, message: pb.PreviousSecret, sent_at: datetime) -> None:
+        """Takes a version over from the contract, as of the broker's time of the reply."""
         super().__init__(message.fields, message.version, message.generation)
         self._valid_until = instant(message.valid_until) if message.HasField("valid_until") else None
         self._ends: float | None = None
         if self._valid_until is not None:
-            left = self._valid_until - datetime.now(UTC)
-            self._ends = time.monotonic() + left.total_seconds()
+            self._ends = time.monotonic() + (self._valid_until - sent_at).total_seconds()
 
     @property
     def valid_until(self) -> datetime | None:
@@ -190,7 +194,7 @@ class Secret(_Valued):
         self._freshness = Freshness.STALE if stale else Freshness.FRESH
         self._stale_reason = reason(message.stale_reason) if stale else None
         self._stale_for = span(message.stale_for) if stale else None
-        self._previous = Previous(message.previous) if message.HasField("previous") else None
+        self._previous = Previous(message.previous, self._sent_at(left)) if message.HasField("previous") else None
 
     @property
     def name(self) -> str:
@@ -230,7 +234,7 @@ class Secret(_Valued):
     @property
     def previous(self) -> Previous | None:
         """The version before, while it overlaps this one."""
-        return self._previous
+        return None if self._previous is None or self._previous.is_over else self._previous
 
     def close(self) -> None:
         """Zeroes the values of this version and the one before at once."""
@@ -243,6 +247,12 @@ class Secret(_Valued):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _sent_at(self, left: float | None) -> datetime:
+        """The broker's time of the reply, as far as the reply tells it; else this machine's."""
+        if left is None or self._expires_at is None:
+            return datetime.now(UTC)
+        return self._expires_at - timedelta(seconds=left)
 
     def __repr__(self) -> str:
         return (

@@ -2,7 +2,7 @@
 
 The secret has the field `value`, which signs, and optionally `next`, which will sign after the next rotation. A token
 is accepted if `value`, the previous version's `value` while it overlaps, or `next` signed it: no rotation logs
-anybody out, and no order of rollout matters.
+anybody out, and no order of rollout matters. A key has 32 bytes or more; shorter ones neither sign nor verify.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from secret_broker._aio_live import AsyncLive
     from secret_broker._live import Live
+    from secret_broker._secret import Previous, Secret
 
 #: Raised when a token is not accepted; its subclasses tell why.
 InvalidTokenError = jwt.InvalidTokenError
@@ -41,9 +42,9 @@ class Jwt:
         if lifetime is not None:
             now = datetime.now(UTC)
             content |= {"iat": now, "exp": now + lifetime}
-        key = bytes(self._live.current.field("value"))
-        if len(key) < _SMALLEST_KEY:
-            raise ConfigurationError(f"the key in {self._live.name} is shorter than {_SMALLEST_KEY} bytes")
+        key = _key(self._live.current, "value")
+        if key is None:
+            raise ConfigurationError(f"{self._live.name} has no field `value` of at least {_SMALLEST_KEY} bytes")
         return jwt.encode(content, key, _ALGORITHM)
 
     def verify(
@@ -52,12 +53,13 @@ class Jwt:
         *,
         audience: str | Iterable[str] | None = None,
         issuer: str | None = None,
-        leeway: timedelta | float = 0,
+        leeway: timedelta | float = 60,
         require: Iterable[str] = (),
     ) -> dict[str, Any]:
         """The claims of a token; raises `InvalidTokenError` when its signature, time, audience or issuer is wrong.
 
-        `leeway` is in seconds; `require` names claims that must be there.
+        `exp` and `nbf` are checked where the token has them, with a `leeway` in seconds, audience and issuer where
+        they are given. `require` names claims that must be there.
         """
         refused: jwt.InvalidTokenError = jwt.InvalidSignatureError("Signature verification failed")
         for key in self._keys():
@@ -69,16 +71,20 @@ class Jwt:
                     audience=audience,
                     issuer=issuer,
                     leeway=leeway,
-                    options={"require": list(require)},
+                    options={"require": list(require), "verify_aud": audience is not None},
                 )
             except jwt.InvalidSignatureError as error:
                 refused = error
         raise refused
 
     def _keys(self) -> Iterator[bytes]:
-        current, previous = self._live.current, self._live.previous
-        yield bytes(current.field("value"))
-        if previous is not None and "value" in previous.fields:
-            yield bytes(previous.field("value"))
-        if "next" in current.fields:
-            yield bytes(current.field("next"))
+        current = self._live.current
+        for version, field in ((current, "value"), (current.previous, "value"), (current, "next")):
+            key = None if version is None else _key(version, field)
+            if key is not None:
+                yield key
+
+
+def _key(version: Secret | Previous, field: str) -> bytes | None:
+    key = bytes(version.fields.get(field, b""))
+    return key if len(key) >= _SMALLEST_KEY else None

@@ -1,7 +1,8 @@
 """psycopg pools whose new connections log in with the current version of a secret.
 
 At each change the pool is drained: idle connections are replaced at once, those in use when they are returned. The
-broker is told that a version is applied when no connection of an older one is left.
+broker is told that a version is applied when no connection of an older one is left, and of a login that the database
+refuses, which is tried again with the version that the broker then serves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 from psycopg import AsyncConnection, Connection, OperationalError
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from secret_broker._retire import AsyncRetirer, Login, Retirer
+from secret_broker._retire import ATTEMPTS, AsyncRetirer, Login, Retirer, refusal
 
 if TYPE_CHECKING:
     from secret_broker._aio_live import AsyncLive
@@ -38,15 +39,21 @@ class BrokerPool(ConnectionPool[Connection[Any]]):
         """Takes all further options of `ConnectionPool`."""
         logins = _Logins(live, Login(user_field, password_field))
 
+        def has_successor(tried: Secret, error: OperationalError) -> bool:
+            said = refusal(error)
+            return live.generation != tried.generation or (said is not None and live.refused(tried, said))
+
         class Authenticated(connection_class):  # type: ignore[misc, valid-type]
             @classmethod
             def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401
+                attempt = 0
                 while True:
+                    attempt += 1
                     secret = live.current
                     try:
                         connection: Self = super().connect(conninfo, **kwargs, **logins.of(secret))
-                    except OperationalError:
-                        if live.generation == secret.generation:
+                    except OperationalError as error:
+                        if attempt == ATTEMPTS or not has_successor(secret, error):
                             raise
                     else:
                         logins.note(connection, secret)
@@ -56,8 +63,8 @@ class BrokerPool(ConnectionPool[Connection[Any]]):
             if logins.drain_is_due():
                 self.drain()
 
-        super().__init__(conninfo, connection_class=Authenticated, **options)
         self._retirer = Retirer(live, retire, logins.behind)
+        super().__init__(conninfo, connection_class=Authenticated, **options)
 
     def close(self, timeout: float = 5.0) -> None:
         """Closes the pool, and lets go of the handle."""
@@ -81,15 +88,21 @@ class AsyncBrokerPool(AsyncConnectionPool[AsyncConnection[Any]]):
         """Takes all further options of `AsyncConnectionPool`; `open` is false unless told."""
         logins = _Logins(live, Login(user_field, password_field))
 
+        async def has_successor(tried: Secret, error: OperationalError) -> bool:
+            said = refusal(error)
+            return live.generation != tried.generation or (said is not None and await live.refused(tried, said))
+
         class Authenticated(connection_class):  # type: ignore[misc, valid-type]
             @classmethod
             async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401
+                attempt = 0
                 while True:
+                    attempt += 1
                     secret = live.current
                     try:
                         connection: Self = await super().connect(conninfo, **kwargs, **logins.of(secret))
-                    except OperationalError:
-                        if live.generation == secret.generation:
+                    except OperationalError as error:
+                        if attempt == ATTEMPTS or not await has_successor(secret, error):
                             raise
                     else:
                         logins.note(connection, secret)
@@ -100,12 +113,12 @@ class AsyncBrokerPool(AsyncConnectionPool[AsyncConnection[Any]]):
                 await self.drain()
 
         options.setdefault("open", False)
-        super().__init__(conninfo, connection_class=Authenticated, **options)
         self._retirer = AsyncRetirer(live, retire, logins.behind)
+        super().__init__(conninfo, connection_class=Authenticated, **options)
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - the pool's own signature
         """Closes the pool, and lets go of the handle."""
-        await self._retirer.close()
+        self._retirer.close()
         await super().close(timeout)
 
 

@@ -1,7 +1,8 @@
 """Redis pools whose new connections log in with the current version of a secret.
 
 A connection of an older version is closed when it is idle, returned or about to be used; it is made again at its next
-use. The broker is told that a version is applied when no connection of an older one is left.
+use. The broker is told that a version is applied when no connection of an older one is left, and of a login that the
+server refuses, which is tried again with the version that the broker then serves.
 """
 
 from __future__ import annotations
@@ -70,14 +71,14 @@ class AsyncBrokerConnectionPool(aio.ConnectionPool):
 
     async def aclose(self) -> None:
         """Closes all connections, and lets go of the handle."""
-        await self._retirer.close()
+        self._retirer.close()
         await super().aclose()
 
 
 class _Logins(redis.CredentialProvider):
     """The connections of one pool and the generations that they logged in with."""
 
-    def __init__(self, live: Live | AsyncLive, login: Login) -> None:
+    def __init__(self, live: Any, login: Login) -> None:  # noqa: ANN401 - either kind
         self.live = live
         self._login = login
         self._lock = threading.Lock()
@@ -116,7 +117,13 @@ def _following(base: type[Any], logins: _Logins) -> type[Any]:
             # The pool calls this before it hands a connection out.
             if logins.is_outdated(self):
                 self.disconnect()
-            super().connect(*args, **options)
+            secret = logins.live.current
+            try:
+                super().connect(*args, **options)
+            except redis.AuthenticationError:
+                if not logins.live.refused(secret, "the login was refused"):
+                    raise
+                super().connect(*args, **options)
 
         def on_connect_check_health(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
             logins.note(self)
@@ -143,7 +150,13 @@ def _async_following(base: type[Any], logins: _Logins) -> type[Any]:
             # The pool calls this before it hands a connection out.
             if logins.is_outdated(self):
                 await self.disconnect()
-            await super().connect(*args, **options)
+            secret = logins.live.current
+            try:
+                await super().connect(*args, **options)
+            except redis.AuthenticationError:
+                if not await logins.live.refused(secret, "the login was refused"):
+                    raise
+                await super().connect(*args, **options)
 
         async def on_connect_check_health(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
             logins.note(self)

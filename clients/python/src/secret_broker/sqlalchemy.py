@@ -2,7 +2,8 @@
 
 A connection of an older version is never handed out again: it is closed when it is returned, or replaced when it is
 checked out. What is in use is left alone, so that no query fails. The broker is told that a version is applied when
-no connection of an older one is left.
+no connection of an older one is left, and of a login that the database refuses, which is tried again with the version
+that the broker then serves.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.util import await_only
 
-from secret_broker._retire import AsyncRetirer, Login, Retirer
+from secret_broker._retire import ATTEMPTS, AsyncRetirer, Login, Retirer, refusal
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from secret_broker._aio_live import AsyncLive
     from secret_broker._live import Live
+    from secret_broker._secret import Secret
 
 _GENERATION: Final = "secret_broker.generation"
 _USED: Final = "secret_broker.used"
@@ -38,7 +41,6 @@ def attach(
 ) -> Attached:
     """Makes the engine log in with the handle's current version, whatever user its URL names."""
     connections = _Connections(live, Login(user_field, password_field))
-    connections.listen(engine)
 
     def retire() -> None:
         taken = []
@@ -49,7 +51,9 @@ def attach(
             for connection in taken:
                 connection.close()
 
-    return Attached(connections, Retirer(live, retire, connections.behind), engine)
+    retirer = Retirer(live, retire, connections.behind)
+    connections.listen(engine)
+    return Attached(connections, retirer, engine)
 
 
 def attach_async(
@@ -61,7 +65,6 @@ def attach_async(
 ) -> AsyncAttached:
     """Makes the engine log in with the handle's current version, whatever user its URL names."""
     connections = _Connections(live, Login(user_field, password_field))
-    connections.listen(engine.sync_engine)
 
     async def retire() -> None:
         taken = []
@@ -72,7 +75,9 @@ def attach_async(
             for connection in taken:
                 await connection.close()
 
-    return AsyncAttached(connections, AsyncRetirer(live, retire, connections.behind), engine.sync_engine)
+    retirer = AsyncRetirer(live, retire, connections.behind)
+    connections.listen(engine.sync_engine)
+    return AsyncAttached(connections, retirer, engine.sync_engine)
 
 
 class Attached:
@@ -98,7 +103,7 @@ class AsyncAttached:
     async def close(self) -> None:
         """Leaves the engine to itself: new connections log in as its URL says."""
         self._connections.unlisten(self._engine)
-        await self._retirer.close()
+        self._retirer.close()
 
 
 class _Connections:
@@ -136,21 +141,30 @@ class _Connections:
     def _connect(
         self, dialect: Dialect, entry: ConnectionPoolEntry | None, cargs: list[Any], cparams: dict[str, Any]
     ) -> DBAPIConnection:
+        attempt = 0
         while True:
+            attempt += 1
             secret = self._live.current
             cparams["user"], cparams["password"] = self._login.of(secret)
             try:
                 connection = dialect.connect(*cargs, **cparams)
-            except dialect.loaded_dbapi.Error:
-                if self._live.generation == secret.generation:
+            except Exception as error:  # asyncpg's are no errors of the dialect
+                if attempt == ATTEMPTS or not self._has_successor(secret, error):
                     raise
-                continue  # It was replaced while we logged in.
+                continue
             if entry is not None:
                 entry.info[_GENERATION] = secret.generation
                 entry.info[_USED] = False
                 with self._lock:
                     self._entries.add(entry)
             return connection
+
+    def _has_successor(self, tried: Secret, error: Exception) -> bool:
+        said = refusal(error)
+        if self._live.generation != tried.generation or said is None:
+            return self._live.generation != tried.generation
+        fresh = self._live.refused(tried, said)
+        return fresh if isinstance(fresh, bool) else await_only(fresh)
 
     def _checkout(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry, _fairy: object) -> None:
         # One that was made for this very checkout may be used once: its version still overlaps.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hmac
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -52,7 +54,9 @@ def test_other_algorithms_and_old_tokens_are_refused(live: Live) -> None:
     with pytest.raises(InvalidTokenError):
         keys.verify(pyjwt.encode({}, KEYS["b"] * 2, "HS512"))
     with pytest.raises(InvalidTokenError):
-        keys.verify(keys.sign({}, lifetime=timedelta(seconds=-1)))
+        keys.verify(keys.sign({}, lifetime=timedelta(seconds=-61)))
+    assert "exp" in keys.verify(keys.sign({}, lifetime=timedelta(seconds=-30)))
+    assert keys.verify(keys.sign({"aud": "somebody else's"})) == {"aud": "somebody else's"}
     with pytest.raises(InvalidTokenError):
         keys.verify(keys.sign({}), require=["exp"])
     assert (
@@ -70,7 +74,27 @@ def test_tokens_outlive_a_rotation(live: Live, broker: Broker) -> None:
     assert pyjwt.decode(keys.sign({"n": 2}), KEYS["c"], ["HS256"]) == {"n": 2}
 
 
-def test_a_short_key_signs_nothing(client: Client, broker: Broker) -> None:
-    broker.secrets["JWT"] = pb.Secret(name="JWT", fields={"value": b"short"})
-    with client.live("JWT") as live, pytest.raises(ConfigurationError, match="32 bytes"):
-        Jwt(live).sign({})
+def test_a_short_key_neither_signs_nor_verifies(client: Client, broker: Broker) -> None:
+    made = signer("b", previous="a")
+    made.fields["next"] = b""
+    broker.secrets["JWT"] = made
+    with client.live("JWT") as live:
+        for key in ("", "short"):
+            with pytest.raises(InvalidTokenError):
+                Jwt(live).verify(token(key.encode()))
+    made.fields["value"] = b"short"
+    with client.live("JWT") as live:
+        with pytest.raises(ConfigurationError, match="32 bytes"):
+            Jwt(live).sign({})
+        with pytest.raises(InvalidTokenError):
+            Jwt(live).verify(token(b"short"))
+        assert Jwt(live).verify(token(KEYS["a"])) == {"sub": "eve"}
+
+
+def token(key: bytes) -> str:
+    """A token by a key of any length."""
+    signed = ".".join(
+        base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"HS256"}', b'{"sub":"eve"}')
+    )
+    tag = hmac.digest(key, signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(tag).rstrip(b'=').decode()}"

@@ -3,12 +3,22 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake import Broker, event, secret, snapshot
 
-from secret_broker import AsyncClient, Client, DeadlineError, Reason, RefusedError, Secret, UnreachableError
+from secret_broker import (
+    AsyncClient,
+    AsyncLive,
+    Client,
+    DeadlineError,
+    Live,
+    Reason,
+    RefusedError,
+    Secret,
+    UnreachableError,
+)
 from secret_broker._proto import broker_pb2 as pb
 
 if TYPE_CHECKING:
@@ -102,19 +112,135 @@ def test_a_hook_that_fails_is_no_application_and_shows_no_value(
     assert "hunter" not in caplog.text
 
 
-def test_a_withdrawn_value_is_gone_until_it_comes_back(client: Client, broker: Broker) -> None:
-    changes: queue.Queue[Secret] = queue.Queue()
-    with client.live("DB", on_change=changes.put) as live:
+def standing(live: Live | AsyncLive) -> Any:
+    return live.standing
+
+
+def test_a_withdrawn_value_stays_and_its_standing_says_so(client: Client, broker: Broker) -> None:
+    with client.live("DB") as live:
+        assert live.standing is None
         stream = broker.streams.get(timeout=10)
         stream.tell(withdrawn())
-        while live._held.secret is not None:
+        while standing(live) is None:
             pass
-        with pytest.raises(RefusedError) as raised:
-            _ = live.current
-        assert raised.value.reason is Reason.WITHDRAWN
+        assert standing(live).reason is Reason.WITHDRAWN
+        assert live.current.text("password") == "hunter1"
         stream.tell(event("ROTATED", secret(generation=2)))
-        assert changes.get(timeout=10).generation == 2
-        assert live.current.generation == 2
+        assert live.after(1).generation == 2
+        assert standing(live) is None
+
+
+def test_a_version_that_is_served_again_after_the_watch_was_refused_is_told(client: Client, broker: Broker) -> None:
+    changes: queue.Queue[Secret] = queue.Queue()
+    with client.live("DB", on_change=changes.put) as live, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("secret_broker._live.LAST_BOUND", 0.01)
+        stream = broker.streams.get(timeout=10)
+        broker.denies_watches = True
+        stream.end()
+        while standing(live) is None:
+            pass
+        assert standing(live).reason is Reason.UNAUTHENTICATED
+        broker.denies_watches = False
+        stream = broker.streams.get(timeout=10)
+        assert not stream.request.seen_generations
+        stream.tell(snapshot(secret(generation=1)))
+        while standing(live) is not None:
+            pass
+    assert changes.empty()
+
+
+async def test_a_withdrawn_value_stays_and_its_standing_says_so_in_asyncio(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    async with await async_client.live("DB") as live:
+        stream = await asyncio.to_thread(broker.streams.get, timeout=10)
+        stream.tell(withdrawn())
+        while standing(live) is None:
+            await asyncio.sleep(0)
+        assert standing(live).reason is Reason.WITHDRAWN
+        assert live.current.text("password") == "hunter1"
+        stream.tell(event("ROTATED", secret(generation=2)))
+        assert (await live.after(1)).generation == 2
+        assert standing(live) is None
+
+
+async def test_no_later_version_in_time_is_told(client: Client, async_client: AsyncClient) -> None:
+    with client.live("DB") as live, pytest.raises(DeadlineError):
+        live.after(1, deadline=0.05)
+    async with await async_client.live("DB") as async_live:
+        with pytest.raises(DeadlineError):
+            await async_live.after(1, deadline=0.05)
+
+
+async def test_a_refused_version_is_reported_and_its_successor_waited_for(
+    client: Client, async_client: AsyncClient, broker: Broker
+) -> None:
+    def served_anew() -> None:
+        while broker.reports.get(timeout=10).outcome != pb.OUTCOME_REFUSED:
+            pass
+        broker.streams.get(timeout=10).tell(event("ROTATED", secret(generation=2)))
+
+    answer = threading.Thread(target=served_anew)
+    answer.start()
+    with client.live("DB") as live:
+        assert await asyncio.to_thread(live.refused, live.current, "28P01")
+        assert live.generation == 2
+    answer.join()
+    answer = threading.Thread(target=served_anew)
+    answer.start()
+    async with await async_client.live("DB") as async_live:
+        assert await async_live.refused(async_live.current, "28P01")
+        assert async_live.generation == 2
+    await asyncio.to_thread(answer.join)
+
+
+def test_a_slow_hook_keeps_neither_the_handle_nor_other_hooks_waiting(client: Client, broker: Broker) -> None:
+    ends = threading.Event()
+    others: queue.Queue[Secret] = queue.Queue()
+    with client.live("DB", on_change=lambda _: ends.wait(10)) as live:
+        live.on_change(others.put)
+        stream = broker.streams.get(timeout=10)
+        for generation in (2, 3):
+            stream.tell(event("ROTATED", secret(generation=generation)))
+        assert [others.get(timeout=5).generation for _ in range(2)] == [2, 3]
+        assert live.generation == 3
+        assert broker.reports.empty()
+        ends.set()
+        assert broker.reports.get(timeout=10).generation == 3
+
+
+async def test_a_slow_hook_keeps_neither_the_handle_nor_other_hooks_waiting_in_asyncio(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    ends = asyncio.Event()
+    others: asyncio.Queue[Secret] = asyncio.Queue()
+
+    async def slow(_: Secret) -> None:
+        await ends.wait()
+
+    async with await async_client.live("DB", on_change=slow) as live:
+        live.on_change(others.put)
+        stream = await asyncio.to_thread(broker.streams.get, timeout=10)
+        for generation in (2, 3):
+            stream.tell(event("ROTATED", secret(generation=generation)))
+        found = [(await asyncio.wait_for(others.get(), 5)).generation for _ in range(2)]
+        assert found == [2, 3]
+        assert live.generation == 3
+        assert broker.reports.empty()
+        ends.set()
+        assert (await asyncio.to_thread(broker.reports.get, timeout=10)).generation == 3
+
+
+def test_a_hook_that_fails_keeps_no_other_from_being_called(client: Client, broker: Broker) -> None:
+    others: queue.Queue[Secret] = queue.Queue()
+
+    def fail(_: Secret) -> None:
+        raise RuntimeError
+
+    with client.live("DB", on_change=fail) as live:
+        live.on_change(others.put)
+        broker.streams.get(timeout=10).tell(event("ROTATED", secret(generation=2)))
+        assert others.get(timeout=5).generation == 2
 
 
 def test_a_handle_keeps_its_value_through_the_broker_s_restart(client: Client, broker: Broker) -> None:
@@ -144,6 +270,28 @@ async def test_start_up_waits_for_the_first_value(broker: Broker, cert_dir: Path
     ):
         assert handle.current.generation == 1
     starting.join()
+
+
+async def test_start_up_waits_for_a_value_that_its_source_does_not_have_yet(
+    client: Client, async_client: AsyncClient, broker: Broker
+) -> None:
+    def provide() -> None:
+        while broker.gets == 0:
+            pass
+        broker.secrets["LATE"] = secret("LATE")
+
+    providing = threading.Thread(target=provide)
+    providing.start()
+    async with await async_client.live("LATE", deadline=10) as handle:
+        assert handle.generation == 1
+    providing.join()
+    del broker.secrets["LATE"]
+    broker.gets = 0
+    providing = threading.Thread(target=provide)
+    providing.start()
+    with client.live("LATE", deadline=10) as live:
+        assert live.generation == 1
+    providing.join()
 
 
 async def test_start_up_ends_with_what_kept_it(client: Client, async_client: AsyncClient, broker: Broker) -> None:

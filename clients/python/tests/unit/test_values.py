@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake import secret
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from secret_broker import Freshness, Reason, Secret
 from secret_broker import _secret as module
@@ -25,6 +26,7 @@ def sample() -> Secret:
 def test_no_way_of_printing_shows_a_value() -> None:
     made = sample()
     subjects: list[Any] = [made, made.previous, made.fields, made.field("password"), dict(made.fields), [made]]
+    subjects.append(made.fields._buffers)  # what a debugger or a trace with local variables shows
     shown = " ".join(
         text
         for subject in subjects
@@ -99,6 +101,20 @@ def test_the_time_left_runs_down_on_the_local_clock(monkeypatch: pytest.MonkeyPa
     assert made.time_left.total_seconds() == 15
     now += 45
     assert made.time_left.total_seconds() == 0
+
+
+def test_the_version_before_is_shown_until_its_overlap_ends_by_the_broker_s_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    previous = pb.PreviousSecret(fields={"password": b"hunter0"}, valid_until=Timestamp(seconds=1_000_030))
+    # The broker's clock is decades behind ours.
+    made = Secret(secret(previous=previous, expire_time={"seconds": 1_000_060}, time_left={"seconds": 60}))
+    now += 29
+    assert made.previous is not None
+    now += 1
+    assert made.previous is None
 
 
 def test_staleness_is_told_with_its_reason() -> None:

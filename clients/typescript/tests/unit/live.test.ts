@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { type TestContext, test } from "node:test";
 
 import { SignJWT, errors } from "jose";
@@ -7,6 +8,7 @@ import { ErrorReason, WatchEventType } from "../../src/generated/secretbroker/v1
 import {
   Client,
   DeadlineError,
+  type Live,
   type RefusedError,
   type Secret,
   SecretBrokerError,
@@ -105,26 +107,118 @@ test("a hook that fails is no application and shows no value", async (t) => {
   await live.close();
 });
 
-test("a withdrawn value is gone until it comes back", async (t) => {
+test("a withdrawn value stays, and its standing says so", async (t) => {
   const { broker, client } = await served(t);
-  const changes = new Queue<Secret>();
-  const live = await client.live("DB", { onChange: changes.put });
+  const live = await client.live("DB");
+  assert.equal(live.standing, undefined);
   const stream = await broker.streams.take();
   const reason = ErrorReason.ERROR_REASON_WITHDRAWN;
   stream.write(message({ type: WatchEventType.WATCH_EVENT_TYPE_REVOKED, name: "DB", reason }));
-  const gone = (): boolean => {
-    try {
-      return !live.current;
-    } catch (error) {
-      return (error as RefusedError).reason === "WITHDRAWN";
-    }
-  };
-  while (!gone()) {
+  while (standing(live) === undefined) {
     await client.get("DB");
   }
+  assert.equal(standing(live)?.reason, "WITHDRAWN");
+  assert.equal(live.current.text("password"), "hunter1");
   stream.write(event("ROTATED", secret("DB", 2)));
-  await changes.take();
-  assert.equal(live.current.generation, 2);
+  assert.equal((await live.after(1)).generation, 2);
+  assert.equal(standing(live), undefined);
+  await live.close();
+});
+
+test("a version that is served again after the watch was refused is told", async (t) => {
+  const { broker, client } = await served(t);
+  t.mock.method(process, "emitWarning", () => undefined);
+  const changes = new Queue<Secret>();
+  const live = await client.live("DB", { onChange: changes.put });
+  const stream = await broker.streams.take();
+  broker.deniesWatches = true;
+  stream.end();
+  while (standing(live) === undefined) {
+    await client.get("DB");
+  }
+  assert.equal(standing(live)?.reason, "UNAUTHENTICATED");
+  broker.deniesWatches = false;
+  const again = await broker.streams.take();
+  assert.deepEqual(again.request.seenGenerations, {});
+  again.write(snapshot([secret()]));
+  while (standing(live) !== undefined) {
+    await client.get("DB");
+  }
+  assert.equal(changes.size, 0);
+  await live.close();
+});
+
+const standing = (live: Live): SecretBrokerError | undefined => live.standing;
+
+test("waiting for a later version ends by its deadline or its signal", async (t) => {
+  const { client } = await served(t);
+  const live = await client.live("DB");
+  await assert.rejects(live.after(1, { deadlineMs: 50 }), DeadlineError);
+  const abort = new AbortController();
+  const waiting = live.after(1, { signal: abort.signal });
+  abort.abort(new Error("enough"));
+  await assert.rejects(waiting, /enough/);
+  await live.close();
+});
+
+test("waiting for the first value ends by its signal", async (t) => {
+  const { broker, client } = await served(t);
+  const abort = new AbortController();
+  const opening = client.live("LATE", { signal: abort.signal });
+  await broker.gets.take();
+  abort.abort(new Error("enough"));
+  await assert.rejects(opening, /enough/);
+});
+
+test("a refused version is reported, and its successor waited for", async (t) => {
+  const { broker, client } = await served(t);
+  const live = await client.live("DB");
+  const refused = live.refused(live.current, "28P01");
+  const report = await broker.reports.take();
+  assert.deepEqual([report.outcome, report.detail], [3, "28P01"]);
+  (await broker.streams.take()).write(event("ROTATED", secret("DB", 2)));
+  assert.equal(await refused, true);
+  assert.equal(live.generation, 2);
+  await live.close();
+});
+
+test("a slow hook keeps neither the handle nor other hooks waiting", async (t) => {
+  const { broker, client } = await served(t);
+  let end: () => void = () => undefined;
+  const slow = new Promise<void>((resolve) => (end = resolve));
+  const others = new Queue<Secret>();
+  const live = await client.live("DB", { onChange: () => slow });
+  live.onChange(others.put);
+  const stream = await broker.streams.take();
+  stream.write(event("ROTATED", secret("DB", 2)));
+  stream.write(event("ROTATED", secret("DB", 3)));
+  assert.deepEqual([(await others.take()).generation, (await others.take()).generation], [2, 3]);
+  assert.equal(live.generation, 3);
+  await client.get("DB");
+  assert.equal(broker.reports.size, 0);
+  end();
+  assert.equal((await broker.reports.take()).generation, 3);
+  await live.close();
+});
+
+test("a hook that fails keeps no other from being called", async (t) => {
+  const { broker, client } = await served(t);
+  t.mock.method(process, "emitWarning", () => undefined);
+  const others = new Queue<Secret>();
+  const live = await client.live("DB", { onChange: () => Promise.reject(new Error()) });
+  live.onChange(others.put);
+  (await broker.streams.take()).write(event("ROTATED", secret("DB", 2)));
+  assert.equal((await others.take()).generation, 2);
+  await live.close();
+});
+
+test("start-up waits for a value that its source does not have yet", async (t) => {
+  const { broker, client } = await served(t);
+  const opening = client.live("LATE");
+  await broker.gets.take();
+  broker.secrets["LATE"] = secret("LATE");
+  const live = await opening;
+  assert.equal(live.generation, 1);
   await live.close();
 });
 
@@ -204,7 +298,9 @@ test("current, next and previous keys verify, and no other", async (t) => {
   }
   await assert.rejects(keys.verify(await foreign(KEYS["d"]!)), errors.JWSSignatureVerificationFailed);
   await assert.rejects(keys.verify(await foreign(bytes("b".repeat(64)), "HS512")), errors.JOSEError);
-  await assert.rejects(keys.verify(await keys.sign({}, { lifetimeSecs: -1 })), errors.JWTExpired);
+  await assert.rejects(keys.verify(await keys.sign({}, { lifetimeSecs: -61 })), errors.JWTExpired);
+  assert.ok((await keys.verify(await keys.sign({}, { lifetimeSecs: -30 }))).exp);
+  assert.deepEqual(await keys.verify(await keys.sign({ aud: "somebody else's" })), { aud: "somebody else's" });
   await assert.rejects(keys.verify("nonsense"), errors.JOSEError);
   await live.close();
 });
@@ -222,10 +318,22 @@ test("tokens outlive a rotation", async (t) => {
   await live.close();
 });
 
-test("a short key signs nothing", async (t) => {
+test("a short key neither signs nor verifies", async (t) => {
   const { broker, client } = await served(t);
-  broker.secrets["JWT"] = { ...secret("JWT"), fields: { value: bytes("short") } };
+  broker.secrets["JWT"] = { ...signer("b", "c", "a"), fields: { value: bytes("short"), next: bytes("") } };
   const live = await client.live("JWT");
-  await assert.rejects(new Jwt(live).sign({}), /32 bytes/);
+  const keys = new Jwt(live);
+  await assert.rejects(keys.sign({}), /32 bytes/);
+  for (const key of ["short", ""]) {
+    await assert.rejects(keys.verify(token(key)), errors.JWSSignatureVerificationFailed);
+  }
+  assert.deepEqual(await keys.verify(await foreign(KEYS["a"]!)), { n: 1 });
   await live.close();
 });
+
+/** A token by a key of any length. */
+function token(key: string): string {
+  const [header, body] = ['{"alg":"HS256"}', '{"n":1}'].map((part) => Buffer.from(part).toString("base64url"));
+  const tag = createHmac("sha256", key).update(`${header}.${body}`).digest("base64url");
+  return `${header}.${body}.${tag}`;
+}

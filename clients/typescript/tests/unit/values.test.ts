@@ -64,6 +64,19 @@ test("the time left runs down on the local clock", (t) => {
   assert.equal(made.timeLeftMs, 0);
 });
 
+test("the version before is shown until its overlap ends by the broker's clock", (t) => {
+  let now = 1000;
+  t.mock.method(performance, "now", () => now);
+  // The broker's clock is decades behind ours.
+  const [validUntil, expireTime] = [new Date(1_000_030_000), new Date(1_000_060_000)];
+  const timeLeft = { seconds: 60, nanos: 0 };
+  const made = new Secret(secret("DB", 1, { previous: { ...previous(), validUntil }, expireTime, timeLeft }));
+  now += 29_000;
+  assert.ok(made.previous);
+  now += 1000;
+  assert.equal(made.previous, undefined);
+});
+
 test("staleness is told with its reason", () => {
   const staleReason = ErrorReason.ERROR_REASON_SOURCE_SEALED;
   const made = new Secret(secret("DB", 1, { freshness: 2, staleReason, staleFor: { seconds: 3, nanos: 5e8 } }));

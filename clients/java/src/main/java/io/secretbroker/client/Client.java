@@ -213,8 +213,8 @@ public final class Client implements AutoCloseable {
   /** Ends the connection, and with it all calls, watches and live handles. */
   @Override
   public void close() {
-    lives.close();
     connection.close();
+    lives.close();
   }
 
   Duration deadline() {
@@ -226,6 +226,9 @@ public final class Client implements AutoCloseable {
   }
 
   RuntimeException explain(StatusRuntimeException failure) {
+    if (connection.isClosed()) {
+      return new ConfigurationException("the client is closed");
+    }
     return Errors.explain(failure, address(), deadline);
   }
 

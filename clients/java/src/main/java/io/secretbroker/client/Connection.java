@@ -61,6 +61,10 @@ final class Connection {
     return channel.getState(false) == ConnectivityState.READY;
   }
 
+  boolean isClosed() {
+    return channel.isShutdown();
+  }
+
   void close() {
     channel.shutdownNow();
     if (own != null) {

@@ -6,11 +6,13 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Executor;
+import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 
-/** What all handles of one secret share: one thread follows the broker and calls the hooks, others report. */
+/** What all handles of one secret share: one thread follows the broker, others call hooks and report. */
 final class Kept {
   final String name;
   final Client client;
@@ -21,6 +23,7 @@ final class Kept {
   private final Watch watch;
   private final Map<Object, Subscribed> hooks = new ConcurrentHashMap<>();
   private final ScheduledExecutorService background;
+  private final ExecutorService threads;
   private SecretBrokerException standing; // this and all below guarded by this
   private boolean hasValue;
   private boolean fatal;
@@ -37,6 +40,7 @@ final class Kept {
     this.current = Secret.empty(name);
     this.watch = client.watch(name);
     this.background = Executors.newScheduledThreadPool(2, task -> daemon(task, "background"));
+    this.threads = Executors.newCachedThreadPool(task -> daemon(task, "hook"));
     daemon(this::follow, "watch").start();
   }
 
@@ -49,6 +53,7 @@ final class Kept {
   synchronized void end() {
     watch.close();
     background.shutdownNow();
+    threads.shutdown();
     hooks.clear();
     ended = true;
     current = Secret.empty(name);
@@ -71,6 +76,11 @@ final class Kept {
     return background;
   }
 
+  /** Runs hooks that block. */
+  Executor threads() {
+    return threads;
+  }
+
   /** Waits for the first value, and says why there is none. */
   synchronized void settle(Duration deadline) {
     long end = System.nanoTime() + deadline.toNanos();
@@ -80,7 +90,8 @@ final class Kept {
     if (hasValue) {
       return;
     }
-    throw standing != null ? standing : new DeadlineException(client.address(), deadline);
+    throw Optional.ofNullable(standing).or(watch::failure)
+        .orElseGet(() -> new DeadlineException(client.address(), deadline));
   }
 
   /** Waits for a later generation; false when none came in time. */
@@ -115,7 +126,8 @@ final class Kept {
         }
       } catch (SecretBrokerException error) { // trying again is of no use now, but the right may come back
         lose(error, true);
-        watch.pause(Watch.LAST_BOUND);
+        watch.forget(); // so that it tells of the version that is held when that is served again
+        watch.pause(Backoff.LAST_BOUND);
       }
     }
   }
@@ -142,7 +154,7 @@ final class Kept {
       if (ended) {
         return;
       }
-      isNew = !hasValue || !secret.sameVersion(current);
+      isNew = hasValue && !secret.sameVersion(current);
       current = secret;
       standing = null;
       hasValue = true;
@@ -160,7 +172,7 @@ final class Kept {
         .<CompletableFuture<?>>map(subscribed -> call(subscribed.hook(), secret)).toList();
     if (reports) {
       CompletableFuture.allOf(taken.toArray(CompletableFuture<?>[]::new))
-          .thenRun(() -> later(() -> report(secret, Duration.ofMillis(100)), Duration.ZERO));
+          .thenRun(() -> later(() -> report(secret, new Backoff()), Duration.ZERO));
     }
   }
 
@@ -168,7 +180,7 @@ final class Kept {
   private static CompletableFuture<?> call(Hook hook, Secret secret) {
     try {
       return hook.changed(secret).toCompletableFuture();
-    } catch (RuntimeException error) {
+    } catch (Throwable error) { // whatever it is, the handle goes on
       return CompletableFuture.failedFuture(error);
     }
   }
@@ -181,7 +193,7 @@ final class Kept {
     }
   }
 
-  private void report(Secret secret, Duration bound) {
+  private void report(Secret secret, Backoff backoff) {
     synchronized (this) {
       if (reported > secret.generation() && reported <= current.generation()) {
         return; // a later version is reported, which speaks for this one
@@ -192,8 +204,7 @@ final class Kept {
       client.report(secret, Outcome.APPLIED);
     } catch (SecretBrokerException error) {
       if (error.isTransient()) {
-        Duration next = bound.multipliedBy(2).compareTo(Watch.LAST_BOUND) < 0 ? bound.multipliedBy(2) : Watch.LAST_BOUND;
-        later(() -> report(secret, next), bound);
+        later(() -> report(secret, backoff), backoff.after(error));
       }
     } catch (java.util.concurrent.CancellationException closed) {
       // The handle was closed.

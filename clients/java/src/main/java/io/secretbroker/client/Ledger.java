@@ -24,6 +24,10 @@ final class Ledger {
     seen.put(secret.name(), new Sighting(secret.generation(), secret.version()));
   }
 
+  void clear() {
+    seen.clear();
+  }
+
   Map<String, Long> generations() {
     Map<String, Long> all = new TreeMap<>();
     seen.forEach((name, sighting) -> all.put(name, sighting.generation()));

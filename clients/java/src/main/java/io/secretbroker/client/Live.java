@@ -7,6 +7,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 
 /**
@@ -84,15 +85,18 @@ public final class Live implements AutoCloseable {
   }
 
   /**
-   * Has a hook called with each new version from now on, which has taken it over when it returns. It must not block.
+   * Has a hook called with each new version from now on, one after the other and in a thread of its own. It has taken a
+   * version over when it returns.
    *
    * @param hook the hook
    * @return ends that when it is closed
    */
   public Subscription onChange(Consumer<Secret> hook) {
+    AtomicReference<CompletableFuture<?>> last = new AtomicReference<>(CompletableFuture.completedFuture(null));
     return onChangeAsync(secret -> {
-      hook.accept(secret);
-      return CompletableFuture.completedFuture(null);
+      CompletableFuture<?> before = last.get();
+      last.set(before.handle((taken, failed) -> null).thenRunAsync(() -> hook.accept(secret), kept.threads()));
+      return last.get();
     });
   }
 

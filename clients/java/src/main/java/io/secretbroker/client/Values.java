@@ -36,6 +36,11 @@ final class Values {
   static Values taking(Map<String, ByteString> fields) {
     Map<String, byte[]> own = new TreeMap<>();
     fields.forEach((name, value) -> own.put(name, take(value)));
+    return owning(own);
+  }
+
+  /** Of bytes that nobody else holds. */
+  static Values owning(Map<String, byte[]> own) {
     return new Values(new Held(own));
   }
 

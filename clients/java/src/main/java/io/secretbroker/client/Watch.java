@@ -12,10 +12,9 @@ import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.Optional;
 import java.util.Queue;
-import java.util.concurrent.CancellationException;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -26,9 +25,6 @@ import java.util.concurrent.TimeUnit;
  * any may close it.
  */
 public final class Watch implements Iterator<Event>, AutoCloseable {
-  private static final Duration FIRST_BOUND = Duration.ofMillis(100);
-  static final Duration LAST_BOUND = Duration.ofSeconds(5);
-
   private final Client client;
   private final List<String> names;
   private final Ledger seen = new Ledger();
@@ -36,8 +32,9 @@ public final class Watch implements Iterator<Event>, AutoCloseable {
   private final CountDownLatch closed = new CountDownLatch(1);
   private final Context.CancellableContext context = Context.ROOT.withCancellation();
   private Iterator<WatchSecretsResponse> messages = Collections.emptyIterator();
+  private final Backoff backoff = new Backoff();
   private boolean open;
-  private Duration bound = FIRST_BOUND;
+  private volatile SecretBrokerException failure;
 
   Watch(Client client, List<String> names) {
     this.client = client;
@@ -89,25 +86,37 @@ public final class Watch implements Iterator<Event>, AutoCloseable {
     context.cancel(null);
   }
 
+  /** Why nothing was heard at the last attempt; empty when something was. */
+  Optional<SecretBrokerException> failure() {
+    return Optional.ofNullable(failure);
+  }
+
+  /** Takes nothing for seen any more: what is current is told again. */
+  void forget() {
+    seen.clear();
+  }
+
   private void advance() {
-    Duration asked = Duration.ZERO;
+    RuntimeException error = null;
     try {
       if (!open) {
         messages = context.call(this::open);
         open = true;
       }
       if (messages.hasNext()) {
-        bound = FIRST_BOUND;
+        backoff.reset();
+        failure = null;
         ready.addAll(seen.take(messages.next()));
         return;
       }
-    } catch (StatusRuntimeException failure) {
-      asked = survive(client.explain(failure));
-    } catch (Exception error) {
-      throw new IllegalStateException(error);
+    } catch (StatusRuntimeException broken) {
+      error = client.explain(broken);
+    } catch (Exception impossible) {
+      throw new IllegalStateException(impossible);
     }
     open = false;
-    pause(asked);
+    survive(error);
+    pause(backoff.after(error));
   }
 
   private Iterator<WatchSecretsResponse> open() {
@@ -117,25 +126,20 @@ public final class Watch implements Iterator<Event>, AutoCloseable {
         client.connection().channel(), Calls.WATCH, CallOptions.DEFAULT, request);
   }
 
-  /** How long the broker asks to wait; throws what trying again can't help. */
-  private Duration survive(RuntimeException error) {
-    if (error instanceof CancellationException) {
-      return Duration.ZERO; // closed, interrupted, or cut off by the other side
+  /** Throws what trying again can't help; being closed, interrupted or cut off by the other side is none of it. */
+  private void survive(RuntimeException error) {
+    if (error instanceof SecretBrokerException explained) {
+      failure = explained;
+      if (!explained.isTransient()) {
+        throw explained;
+      }
     }
-    if (error instanceof SecretBrokerException failure && !failure.isTransient()) {
-      open = false;
-      throw failure;
-    }
-    return error instanceof RefusedException refused
-        ? refused.retryAfter().orElse(Duration.ZERO) : Duration.ZERO;
   }
 
   /** Waits before the next attempt. */
-  void pause(Duration asked) {
-    long wait = asked.isZero() ? ThreadLocalRandom.current().nextLong(bound.toNanos()) : asked.toNanos();
-    bound = bound.multipliedBy(2).compareTo(LAST_BOUND) < 0 ? bound.multipliedBy(2) : LAST_BOUND;
+  void pause(Duration wait) {
     try {
-      closed.await(wait, TimeUnit.NANOSECONDS);
+      closed.await(wait.toNanos(), TimeUnit.NANOSECONDS);
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
     }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.nimbusds.jose.JOSEException;
 import com.nimbusds.jose.JWSAlgorithm;
 import com.nimbusds.jose.JWSHeader;
 import com.nimbusds.jose.crypto.MACSigner;
@@ -25,6 +26,7 @@ import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -167,7 +169,6 @@ class ClientTest {
   @Test
   void aLiveHandleFollowsReportsAndForgets() throws Exception {
     Live live = client.live("DB");
-    broker.awaitReport(1, APPLIED);
     BlockingQueue<Long> changed = new LinkedBlockingQueue<>();
     live.onChange(secret -> changed.add(secret.generation()));
     broker.set("DB", 2, Map.of("password", "hunter2"));
@@ -175,6 +176,7 @@ class ClientTest {
     assertEquals("hunter2", live.current().text("password").orElseThrow());
     assertEquals("hunter1", live.previous().orElseThrow().text("password").orElseThrow());
     broker.awaitReport(2, APPLIED);
+    assertEquals(2, broker.reports().get(0).getGeneration(), "a version that replaced none is not reported");
     Live same = client.live("DB");
     live.close();
     assertEquals("hunter2", same.current().text("password").orElseThrow());
@@ -185,7 +187,6 @@ class ClientTest {
   @Test
   void aHookThatHasNotTakenOverHoldsTheReportBack() throws Exception {
     try (Live live = client.live("DB")) {
-      broker.awaitReport(1, APPLIED);
       CompletableFuture<Void> taken = new CompletableFuture<>();
       live.onChangeAsync(secret -> secret.generation() == 2 ? taken : CompletableFuture.completedFuture(null));
       broker.set("DB", 2, Map.of());
@@ -196,6 +197,60 @@ class ClientTest {
       broker.set("DB", 4, Map.of());
       broker.awaitReport(4, APPLIED);
       assertTrue(broker.reports().stream().noneMatch(report -> report.getGeneration() == 2));
+    }
+  }
+
+  @Test
+  void aHookThatBlocksOrFailsKeepsNeitherTheHandleNorAnotherHookWaiting() throws Exception {
+    try (Live live = client.live("DB")) {
+      CountDownLatch ends = new CountDownLatch(1);
+      BlockingQueue<Long> others = new LinkedBlockingQueue<>();
+      live.onChange(secret -> waitFor(ends));
+      Live.Subscription failing = live.onChangeAsync(secret -> {
+        throw new AssertionError("whatever it is");
+      });
+      live.onChange(secret -> others.add(secret.generation()));
+      for (long generation = 2; generation < 4; generation++) {
+        broker.set("DB", generation, Map.of());
+        assertEquals(generation, others.take());
+      }
+      assertEquals(3, live.current().generation());
+      assertTrue(broker.reports().isEmpty());
+      ends.countDown();
+      failing.close();
+      broker.set("DB", 4, Map.of());
+      broker.awaitReport(4, APPLIED);
+      assertTrue(broker.reports().stream().allMatch(report -> report.getGeneration() == 4));
+    }
+  }
+
+  private static void waitFor(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  @Test
+  void aClosedClientEndsItsHandlesAndSaysSo() {
+    Live live = client.live("DB");
+    client.close();
+    assertTrue(live.current().text("password").isEmpty());
+    assertThrows(ConfigurationException.class, () -> client.get("DB"));
+    assertThrows(ConfigurationException.class, () -> client.live("DB"));
+    live.close();
+  }
+
+  @Test
+  void aRefusedVersionIsReportedAndItsSuccessorWaitedFor() throws Exception {
+    try (Live live = client.live("DB")) {
+      CompletableFuture<Boolean> another =
+          CompletableFuture.supplyAsync(() -> live.refused(live.current(), "SQLSTATE 28P01"));
+      broker.awaitReport(1, io.secretbroker.client.internal.proto.Outcome.OUTCOME_REFUSED);
+      broker.set("DB", 2, Map.of());
+      assertTrue(another.get());
+      assertEquals(2, live.current().generation());
     }
   }
 
@@ -214,11 +269,17 @@ class ClientTest {
   }
 
   @Test
-  void aLiveHandleWithoutAValueSaysWhy() {
+  void aLiveHandleWithoutAValueSaysWhy() throws IOException {
     assertEquals(Reason.DENIED, assertThrows(RefusedException.class, () -> client.live("NONE")).reason());
+    Path wrong = Files.createDirectory(directory.resolve("wrong"));
+    new TestAuthority().issue(wrong, "stranger");
+    try (Client stranger = Client.builder().address(broker.address()).certDir(wrong)
+        .deadline(Duration.ofSeconds(2)).build()) {
+      assertThrows(TlsException.class, () -> stranger.live("DB"));
+    }
     broker.stop();
     Client hasty = client.withDeadline(Duration.ofMillis(300));
-    assertTrue(assertThrows(SecretBrokerException.class, () -> hasty.live("DB")).isTransient());
+    assertThrows(UnreachableException.class, () -> hasty.live("DB"));
   }
 
   @Test
@@ -257,6 +318,19 @@ class ClientTest {
       }
       assertThrows(BadJWTException.class, () -> tokens.verify(signed("4".repeat(32))));
       assertInstanceOf(BadJWTException.class, assertThrows(Exception.class, () -> tokens.verify("nonsense")));
+    }
+  }
+
+  @Test
+  void shortKeysNeitherSignNorVerify() throws Exception {
+    String before = "0".repeat(32);
+    broker.set("JWT", 1, Map.of("value", before));
+    broker.set("JWT", 2, Map.of("value", "short", "next", ""));
+    try (Live live = client.live("JWT")) {
+      Tokens tokens = new Tokens(live);
+      assertThrows(JOSEException.class, () -> tokens.sign(new JWTClaimsSet.Builder().build()));
+      assertEquals("me", tokens.verify(signed(before)).getSubject());
+      assertThrows(BadJWTException.class, () -> tokens.verify(signed("1".repeat(32))));
     }
   }
 

@@ -172,6 +172,7 @@ public final class Conformance {
         value.put("generation", live.current().generation());
         value.put("fields", fields(live.current().fieldNames(), live.current()::field));
         value.put("previous_generation", live.previous().map(Secret.Previous::generation).orElse(null));
+        value.put("standing", live.standing().map(Conformance::told).orElse(null));
         return value;
       case "unlive":
         live.close();

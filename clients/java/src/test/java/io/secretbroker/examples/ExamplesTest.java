@@ -24,6 +24,8 @@ class ExamplesTest {
     String source = Files.readString(Path.of("src/test/java/io/secretbroker/examples/Readme.java"));
     String shown = source.substring(source.indexOf("import"));
     assertTrue(Files.readString(Path.of("README.md")).contains("```java\n" + shown + "```\n"));
+    String body = shown.substring(shown.indexOf("throws Exception {\n") + 19, shown.lastIndexOf("\n  }\n"));
+    assertTrue(body.lines().count() <= 10);
     Readme.run(Rig.jdbcUrl());
   }
 
@@ -36,6 +38,8 @@ class ExamplesTest {
         ask(base + "/notes", token, "a note");
         Rig.rotate("DB");
       }
+      Rig.rotate("JWT");
+      ask(base + "/notes", token, "a note after a rotation of the key that signed the token");
       assertTrue(ask(base + "/health", "", "").startsWith("DB "));
     }
   }

@@ -20,12 +20,14 @@ import java.util.Set;
 /**
  * Signs and verifies tokens with a secret that rotates (HS256).
  *
- * <p>The secret's field {@code value} signs; it has at least 32 bytes. A token is good when it was signed with it, with the
- * field {@code next}, which other signers may have taken over already, or with the version before while that overlaps.
+ * <p>The secret's field {@code value} signs. A token is good when it was signed with it, with the field {@code next}, which
+ * other signers may have taken over already, or with the version before while that overlaps. Keys have 32 bytes or more;
+ * shorter ones neither sign nor verify.
  */
 public final class Tokens {
   private static final String SIGNING = "value";
   private static final String COMING = "next";
+  private static final int SMALLEST_KEY = 32;
 
   private final Live live;
   private final DefaultJWTClaimsVerifier<SecurityContext> times = new DefaultJWTClaimsVerifier<>(null, Set.of());
@@ -47,8 +49,8 @@ public final class Tokens {
    * @throws JOSEException when the secret can't sign
    */
   public String sign(JWTClaimsSet claims) throws JOSEException {
-    byte[] key = live.current().field(SIGNING)
-        .orElseThrow(() -> new JOSEException("the secret has no field `value` to sign with"));
+    byte[] key = live.current().field(SIGNING).filter(Tokens::isLongEnough).orElseThrow(() -> new JOSEException(
+        live.name() + " has no field `value` of at least " + SMALLEST_KEY + " bytes"));
     try {
       SignedJWT token = new SignedJWT(new JWSHeader(JWSAlgorithm.HS256), claims);
       token.sign(new MACSigner(key));
@@ -59,7 +61,7 @@ public final class Tokens {
   }
 
   /**
-   * Verifies a token, and its claims of time.
+   * Verifies a token, and its claims of time where it has them, with a leeway of a minute.
    *
    * @param token the token
    * @return its claims
@@ -89,7 +91,7 @@ public final class Tokens {
   }
 
   private static boolean isSigned(SignedJWT token, Optional<byte[]> key) throws JOSEException {
-    if (key.isEmpty()) {
+    if (key.filter(Tokens::isLongEnough).isEmpty()) {
       return false;
     }
     try {
@@ -97,5 +99,9 @@ public final class Tokens {
     } finally {
       Arrays.fill(key.get(), (byte) 0);
     }
+  }
+
+  private static boolean isLongEnough(byte[] key) {
+    return key.length >= SMALLEST_KEY;
   }
 }

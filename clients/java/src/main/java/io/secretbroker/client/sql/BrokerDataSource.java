@@ -77,7 +77,8 @@ public final class BrokerDataSource implements DataSource, AutoCloseable {
 
   /** A hook of the handle: completes once no connection of an earlier version is open. */
   private CompletionStage<?> changed(Secret secret) {
-    return fleet.noneBefore(secret.generation(), retire, live.background());
+    // What a pool asks for may come after the change.
+    return fleet.noneBefore(secret.generation(), () -> retire.run(), live.background());
   }
 
   @Override
