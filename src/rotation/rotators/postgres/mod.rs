@@ -27,7 +27,7 @@ use crate::{
     config::operator::targets::{
         endpoint::HostPort,
         form::Form,
-        postgres::{Postgres, Turn},
+        postgres::{Postgres, Turn, Use},
     },
     domain::{
         fault::{Fault, Reason},
