@@ -168,7 +168,6 @@ impl Running {
             let in_use = move || vault.load().as_ref().map(|vault| Arc::clone(&vault.store));
             tasks.spawn(saving.run(Arc::clone(&broker), in_use));
         }
-
         let audit = Arc::new(AuditLog::open(audit, Arc::clone(&around.clock))?);
         let limits = server.limits.clone();
         let edge = Arc::new(Edge::new(Arc::clone(&broker), policy, Arc::clone(&audit), limits));
@@ -177,7 +176,6 @@ impl Running {
         let services = Services::new(Arc::clone(&edge), health.clone(), server.reflection, pages)?;
         let vault_now = vault.load_full();
         tell_http(&mut tasks, telemetry.http, readiness.clone()).await?;
-        // A certificate may take its time, which is told meanwhile.
         let closed = readiness.block_startup("the listeners have no certificate yet", "");
         let doors =
             Doors::open(server, tls, services, vault_now.as_deref(), &around, &mut tasks).await?;
@@ -465,7 +463,7 @@ fn pages(around: &Surroundings, broker: &Arc<Broker>, readiness: &Readiness) -> 
     })
 }
 
-/// Answers probes and scrapes over plain HTTP, where an address is given.
+/// Answers probes and scrapes over plain HTTP, where an address is given; the listeners may wait for a certificate.
 async fn tell_http(
     tasks: &mut JoinSet<()>,
     address: Option<SocketAddr>,

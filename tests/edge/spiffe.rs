@@ -208,7 +208,7 @@ async fn what_the_sidecar_is_told_is_what_the_published_client_reads() {
     assert_eq!(first.leaf().as_bytes(), certificate);
     for (domain, pem) in [("one", &mesh.one.pem), ("two", &two.pem)] {
         let domain = spiffe::TrustDomain::new(domain).expect("a domain");
-        let bundle = told.bundle_set().bundle_for(&domain).expect("a bundle");
+        let bundle = told.bundle_set().get(&domain).expect("a bundle");
         assert_eq!(bundle.authorities()[0].as_bytes(), leaf(pem));
     }
 }

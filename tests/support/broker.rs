@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt, Empty};
@@ -114,14 +115,22 @@ impl Broker {
         Client::builder().address(address).cert_dir(self.path("tls")).build().expect("a client")
     }
 
-    /// The TCP address that it serves.
+    /// The TCP address that it serves, which it tells once all of its listeners are open.
     pub fn address(&self) -> String {
-        let log = self.log();
-        let address = log.lines().rev().find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            (line["message"] == "serving").then(|| line["address"].as_str().map(str::to_owned))?
-        });
-        address.expect("the log tells the address")
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let log = self.log();
+            let told = log.lines().rev().find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                (line["message"] == "serving")
+                    .then(|| line["address"].as_str().map(str::to_owned))?
+            });
+            if let Some(address) = told {
+                return address;
+            }
+            assert!(Instant::now() < deadline, "the log tells no address: {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn log(&self) -> String {
