@@ -46,7 +46,9 @@ final class Errors {
         return new TlsException(address, cause);
       }
     }
-    String detail = status.getCause() == null ? status.getDescription() : status.getCause().getMessage();
+    // Some causes are told by their name alone.
+    String detail = status.getCause() == null ? status.getDescription()
+        : Optional.ofNullable(status.getCause().getMessage()).orElseGet(status.getCause()::toString);
     return new UnreachableException(address, detail, failure);
   }
 
