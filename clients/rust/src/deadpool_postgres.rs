@@ -36,6 +36,7 @@ use tokio::{sync::watch, time::sleep};
 pub use tokio_postgres::{Config, NoTls};
 use tokio_postgres::{
     Socket,
+    error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
 };
 
@@ -191,7 +192,7 @@ impl managed::Manager for Manager {
 impl Manager {
     /// Whether another version can be tried after a failed login.
     async fn has_successor(&self, tried: &Secret, error: &tokio_postgres::Error) -> bool {
-        let state = error.code().map(|state| state.code()).unwrap_or_default();
+        let state = error.code().map_or("", SqlState::code);
         let refused = state.starts_with(AUTHORIZATION);
         self.live.generation() != tried.generation()
             || (refused && self.live.refused(tried, &format!("SQLSTATE {state}")).await)

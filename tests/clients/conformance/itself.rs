@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{adapter::Adapter, steps::Run};
 use crate::control::Controlled;
 
-/// Answers each request by what `case` says of it; `$n` is its number.
+/// An adapter that answers requests as these branches of a `case` say, and all others by nothing; `$n` is a request's number.
 fn adapter(directory: &Path, answers: &str) -> std::path::PathBuf {
     let script = directory.join("conformance.sh");
     let text = format!(
