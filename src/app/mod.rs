@@ -141,7 +141,10 @@ async fn serve(args: ServeArgs, lockdown: Option<Lockdown>) -> Result<(), StartE
     let running = tokio::select! {
         running = Running::start(checked, kept) => running?,
         // It may wait for its certificate, and the first process of a container ends by no signal that it does not take.
-        () = &mut stop => return Ok(()),
+        () = &mut stop => {
+            let what = "it was stopped before it rendered".to_owned();
+            return if once { Err(StartError::Render { exit: failure::OTHER, what }) } else { Ok(()) };
+        }
     };
     for (measure, outcome) in lockdown.iter().flat_map(Lockdown::measures) {
         match outcome {

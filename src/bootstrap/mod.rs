@@ -73,14 +73,20 @@ pub async fn run(
     };
     let mut others: Vec<String> = Vec::new();
     for wanted in all {
-        if let Wanted::Object(Object { path, .. }) = wanted
-            && let Some(above) = others.iter().find(|above| path.starts_with(above.as_str()))
-        {
+        let above = match wanted {
+            Wanted::Object(Object { path, .. }) => {
+                others.iter().find(|above| path.starts_with(above.as_str()))
+            }
+            // Those who log in there may have a policy of this name.
+            Wanted::Policy(_) => others.iter().find(|above| above.starts_with("auth/")),
+            _ => None,
+        };
+        if let Some(above) = above {
             let state = State::Taken(format!("{above} is somebody else's"));
-            told(&Looked { what: path.clone(), state });
+            told(&Looked { what: wanted.what(), state });
             continue;
         }
-        let (what, state, fields) = look(vault, &mounts, wanted).await?;
+        let (state, fields) = look(vault, &mounts, wanted).await?;
         match &state {
             State::Taken(_) => others.extend(wanted.below()),
             state if apply && state.is_due() => {
@@ -88,7 +94,7 @@ pub async fn run(
             }
             _ => {}
         }
-        told(&Looked { what, state });
+        told(&Looked { what: wanted.what(), state });
     }
     Ok(())
 }
@@ -99,36 +105,27 @@ pub async fn is_audited(vault: &dyn VaultApi) -> Option<bool> {
     devices.as_object().map(|devices| !devices.is_empty())
 }
 
-/// What it is, how it is, and the fields that it shall have.
+/// How it is, and the fields that it shall have.
 async fn look(
     vault: &dyn VaultApi,
     mounts: &Mounts,
     wanted: &Wanted<'_>,
-) -> Result<(String, State, Map<String, Value>), Fault> {
-    let (what, state) = match wanted {
-        Wanted::Engine { mount, kind, version } => {
-            let what = match version {
-                Some(version) => format!("secrets engine {mount}/ ({kind}, version {version})"),
-                None => format!("secrets engine {mount}/ ({kind})"),
-            };
-            (what, mounted(&mounts.engines, mount, kind, *version))
-        }
-        Wanted::Auth { mount, kind } => {
-            (format!("auth method {mount}/ ({kind})"), mounted(&mounts.auths, mount, kind, None))
-        }
+) -> Result<(State, Map<String, Value>), Fault> {
+    let state = match wanted {
+        Wanted::Engine { mount, kind, version } => mounted(&mounts.engines, mount, kind, *version),
+        Wanted::Auth { mount, kind } => mounted(&mounts.auths, mount, kind, None),
         Wanted::Policy(Policy { name, text }) => {
             let there = read(vault, &format!("sys/policies/acl/{name}")).await?;
             let there = there.as_ref().and_then(|data| data.get("policy")?.as_str());
-            (format!("policy {name}"), difference::of_texts(there, text))
+            difference::of_texts(there, text)
         }
         Wanted::Object(object) => {
             let there = read(vault, &object.path).await?.map(|data| flat(&data, object));
             let fields = object.beside(there.as_ref().unwrap_or(&Map::new()));
-            let state = difference::of_fields(there.as_ref(), &fields, object);
-            return Ok((object.path.clone(), state, fields));
+            return Ok((difference::of_fields(there.as_ref(), &fields, object), fields));
         }
     };
-    Ok((what, state, Map::new()))
+    Ok((state, Map::new()))
 }
 
 fn mounted(mounts: &Value, mount: &str, kind: &str, version: Option<&str>) -> State {

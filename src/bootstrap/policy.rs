@@ -12,7 +12,8 @@ use super::reach::{self, Reach};
 use crate::config::{
     Tls, VaultEngine, VaultMethod,
     operator::{
-        KvPlace, OperatorConfig, Rotated, Target, bootstrap::SidecarRole,
+        KvPlace, OperatorConfig, Rotated, Target,
+        bootstrap::{DEFAULT_MOUNT, KubernetesAuth, Role, SidecarRole},
         targets::vault_database::What,
     },
 };
@@ -139,7 +140,8 @@ pub fn operator(config: &OperatorConfig) -> Result<Policy, WideError> {
         }
     }
     let about = "Rotates the secrets of its catalogue, and nothing else.";
-    rules.finish(&config.bootstrap.operator.name, about, sync)
+    let name = name(config.bootstrap.kubernetes.as_ref(), &config.bootstrap.operator);
+    rules.finish(&name, about, sync)
 }
 
 /// Allows what one secret's rotation does; returns whether it revokes a lease of its own.
@@ -171,7 +173,11 @@ fn rotate(rules: &mut Rules, rotated: &Rotated) -> bool {
 ///
 /// # Errors
 /// When a path would open more than one secret.
-pub fn sidecar(role: &SidecarRole, reached: Vec<Reach>) -> Result<Policy, WideError> {
+pub fn sidecar(
+    config: &OperatorConfig,
+    role: &SidecarRole,
+    reached: Vec<Reach>,
+) -> Result<Policy, WideError> {
     let mut rules = Rules::of_a_token();
     for Reach { engine, .. } in reached {
         match engine {
@@ -196,7 +202,17 @@ pub fn sidecar(role: &SidecarRole, reached: Vec<Reach>) -> Result<Policy, WideEr
         rules.path(path, WRITE);
     }
     let about = "What sidecars of this role read, and nothing else.";
-    rules.finish(&role.role.name, about, false)
+    let name = name(config.bootstrap.kubernetes.as_ref(), &role.role);
+    rules.finish(&name, about, false)
+}
+
+/// The name of the policy of a role. Policies are Vault's as a whole, so that those of a second cluster, which logs in at
+/// a mount of its own, have that in front.
+pub(super) fn name(kubernetes: Option<&KubernetesAuth>, role: &Role) -> String {
+    match kubernetes.map(|kubernetes| kubernetes.mount.as_str()) {
+        None | Some(DEFAULT_MOUNT) => role.name.clone(),
+        Some(mount) => format!("{}-{}", mount.replace('/', "-"), role.name),
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum Wanted<'a> {
         /// Its type.
         kind: &'static str,
     },
-    /// A policy.
+    /// The policy of those who log in.
     Policy(Policy),
     /// Anything that is read and written under one path.
     Object(Object<'a>),
@@ -87,10 +87,10 @@ pub enum WantedError {
 pub fn policies(config: &OperatorConfig) -> Result<Vec<Policy>, WideError> {
     let mut policies = vec![policy::operator(config)?];
     for role in &config.bootstrap.sidecars {
-        policies.push(policy::sidecar(role, reach::of_sidecars(config, role))?);
+        policies.push(policy::sidecar(config, role, reach::of_sidecars(config, role))?);
     }
     for role in &config.bootstrap.pods.roles {
-        policies.push(policy::sidecar(role, reach::of_pods(config, role))?);
+        policies.push(policy::sidecar(config, role, reach::of_pods(config, role))?);
     }
     Ok(policies)
 }
@@ -102,10 +102,12 @@ pub fn policies(config: &OperatorConfig) -> Result<Vec<Policy>, WideError> {
 pub fn wanted(config: &OperatorConfig, replaces: bool) -> Result<Vec<Wanted<'_>>, WantedError> {
     let bootstrap = &config.bootstrap;
     let mut all = engines(config);
-    all.extend(policies(config)?.into_iter().map(Wanted::Policy));
     if let Some(kubernetes) = &bootstrap.kubernetes {
         all.push(Wanted::Auth { mount: kubernetes.mount.clone(), kind: "kubernetes" });
         all.push(method(kubernetes, replaces)?);
+    }
+    all.extend(policies(config)?.into_iter().map(Wanted::Policy));
+    if let Some(kubernetes) = &bootstrap.kubernetes {
         all.push(login(kubernetes, &bootstrap.operator));
         let roles = bootstrap.sidecars.iter().chain(&bootstrap.pods.roles);
         all.extend(roles.map(|sidecars| login(kubernetes, &sidecars.role)));
@@ -126,6 +128,21 @@ pub fn wanted(config: &OperatorConfig, replaces: bool) -> Result<Vec<Wanted<'_>>
 }
 
 impl Wanted<'_> {
+    /// What it is, for people.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Engine { mount, kind, version: Some(version) } => {
+                format!("secrets engine {mount}/ ({kind}, version {version})")
+            }
+            Self::Engine { mount, kind, version: None } => {
+                format!("secrets engine {mount}/ ({kind})")
+            }
+            Self::Auth { mount, kind } => format!("auth method {mount}/ ({kind})"),
+            Self::Policy(Policy { name, .. }) => format!("policy {name}"),
+            Self::Object(object) => object.path.clone(),
+        }
+    }
+
     /// What all paths below it begin with, if it has any.
     pub(super) fn below(&self) -> Option<String> {
         match self {
@@ -217,7 +234,7 @@ fn login(kubernetes: &KubernetesAuth, role: &Role) -> Wanted<'static> {
         "bound_service_account_names": sorted(&role.service_accounts),
         "bound_service_account_namespaces": sorted(&role.namespaces),
         "audience": kubernetes.audience,
-        "token_policies": [role.name],
+        "token_policies": [policy::name(Some(kubernetes), role)],
         "token_no_default_policy": true,
         "token_ttl": role.ttl.as_secs(),
     });

@@ -92,7 +92,7 @@ pub fn trust_domain(id: &str) -> Option<&str> {
 }
 
 /// The SPIFFE-ID standard, section 2: lower-case trust domain, no empty or dot segments, no query.
-fn is_spiffe_id(id: &str) -> bool {
+pub fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://").filter(|_| id.len() <= SPIFFE_BYTES) else {
         return false;
     };

@@ -17,6 +17,8 @@ use super::{
 };
 use crate::config::inject::InjectConfig;
 
+/// What the API server takes of annotations in the end, in bytes; it asks webhooks before it looks.
+const ANNOTATIONS: usize = 256 * 1024;
 /// The containers of the other injector.
 const THEIRS: [&str; 2] = ["vault-agent", "vault-agent-init"];
 
@@ -49,13 +51,24 @@ impl Adopted {
         if text.is_none_or(|text| switch(text) == Some(false)) {
             return Ok(Self::default());
         }
+        let bytes: usize = given.iter().map(|(name, text)| name.len() + text.len()).sum();
+        if bytes > ANNOTATIONS {
+            let place = "metadata.annotations".to_owned();
+            let (found, accepted) =
+                (format!("{bytes} bytes"), format!("expected at most {ANNOTATIONS}"));
+            return Err((400, vec![Mistake { place, found, accepted }]));
+        }
         let mut translation = migrate::translation(&given).unwrap_or_default();
         let warnings = settled(&translation).map_err(|all| (400, all))?;
         let entries = entries(&translation.secrets, &Granted::to(identity, config), config);
         translation.name(&entries.map_err(|all| (403, all))?);
         let Translation { mut annotations, origins, .. } = translation;
-        // What the pod says itself stands.
-        annotations.retain(|name, _| !given.contains_key(name));
+        // What the pod says itself stands; what it reads besides, it reads besides.
+        let secrets = whole("secrets");
+        if let (Some(own), Some(theirs)) = (given.get(&secrets), annotations.get_mut(&secrets)) {
+            *theirs = format!("{own} {theirs}");
+        }
+        annotations.retain(|name, _| *name == secrets || !given.contains_key(name));
         annotations.insert(theirs(STATUS), "injected".to_owned());
         Ok(Self { annotations, origins, warnings })
     }

@@ -1,6 +1,8 @@
 //! Whether a service account may have what its pod asks for.
 
-use super::{Mistake, annotations::whole, configuration::Identity, settings::Settings};
+use super::{
+    Mistake, annotations::whole, configuration::Identity, reader::quoted, settings::Settings,
+};
 use crate::config::inject::{Grant, InjectConfig};
 
 /// How many granted secrets a refusal names.
@@ -75,7 +77,8 @@ impl<'a> Granted<'a> {
         Mistake {
             place,
             found: format!(
-                "\"{asked}\" is unknown, or not granted to service account {namespace}/{service_account}"
+                "{} is unknown, or not granted to service account {namespace}/{service_account}",
+                quoted(asked)
             ),
             accepted: accepted(&may.collect::<Vec<_>>()),
         }

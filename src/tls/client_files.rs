@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::TlsError;
+use crate::files::whole::forget;
 
 /// The directory, and the permission bits of its files.
 #[derive(Clone, Debug)]
@@ -30,27 +31,34 @@ impl ClientFiles {
         Ok(Self { directory, mode })
     }
 
-    /// Replaces the three, each whole or not at all. Readers take no pair that does not match.
+    /// Replaces the three, once all of them are written aside. Readers take no pair that does not match.
     ///
     /// # Errors
-    /// Which can't be written.
+    /// Which can't be written; what was there before stands then.
     pub fn write(&self, authorities: &str, chain: &str, key: &str) -> Result<(), TlsError> {
+        let files = [("ca.pem", authorities), ("client.pem", chain), ("client.key", key)];
+        for (name, pem) in files {
+            let draft = self.draft(name);
+            self.write_aside(&draft, pem).map_err(|error| file_error(&draft, &error))?;
+        }
         // The key last: who finds it finds the certificate that belongs to it.
-        for (name, pem) in [("ca.pem", authorities), ("client.pem", chain), ("client.key", key)] {
+        for (name, _) in files {
             let path = self.directory.join(name);
-            self.replace(&path, name, pem.as_bytes()).map_err(|error| file_error(&path, &error))?;
+            fs::rename(self.draft(name), &path).map_err(|error| file_error(&path, &error))?;
         }
         Ok(())
     }
 
-    fn replace(&self, path: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-        let fresh = self.directory.join(format!(".{name}.new"));
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    fn draft(&self, name: &str) -> PathBuf {
+        self.directory.join(format!(".{name}.new"))
+    }
+
+    fn write_aside(&self, draft: &Path, pem: &str) -> io::Result<()> {
+        forget(draft)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
         // Not at its creation, where the umask would take bits away.
         file.set_permissions(Permissions::from_mode(self.mode))?;
-        file.write_all(content)?;
-        fs::rename(&fresh, path)
+        file.write_all(pem.as_bytes())
     }
 }
 

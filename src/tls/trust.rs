@@ -31,10 +31,22 @@ pub type RevocationLists = Vec<CertificateRevocationListDer<'static>>;
 /// # Errors
 /// When there is no authority, or a part can't be used.
 pub fn by_any(authorities: Certificates, crls: RevocationLists) -> Result<Callers, TlsError> {
+    callers(roots(authorities)?, crls)
+}
+
+/// Authorities to trust.
+///
+/// # Errors
+/// When one of them can't be used.
+pub fn roots(authorities: Certificates) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(authority).map_err(|error| TlsError::Unusable(error.to_string()))?;
     }
+    Ok(roots)
+}
+
+fn callers(roots: RootCertStore, crls: RevocationLists) -> Result<Callers, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
         .with_crls(crls)
         .allow_unknown_revocation_status()
@@ -47,13 +59,13 @@ pub fn by_any(authorities: Certificates, crls: RevocationLists) -> Result<Caller
 /// workloads.
 ///
 /// # Errors
-/// As [`by_any`], for each domain.
+/// When a domain has no authority, or a revocation list can't be used.
 pub fn by_domain(
-    bundles: BTreeMap<String, Certificates>,
+    bundles: BTreeMap<String, RootCertStore>,
     crls: &RevocationLists,
 ) -> Result<Callers, TlsError> {
-    let verifier = |(domain, bundle)| {
-        let callers = by_any(bundle, crls.clone())
+    let verifier = |(domain, roots)| {
+        let callers = callers(roots, crls.clone())
             .map_err(|error| TlsError::Unusable(format!("trust domain {domain}: {error}")))?;
         Ok((domain, callers))
     };

@@ -209,6 +209,12 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
     let theirs =
         json!({ "kubernetes_host": "https://other.example:6443", "disable_local_ca_jwt": true });
     rig.vault.write("auth/kubernetes/config", theirs).await;
+    // Policies are nobody's in particular.
+    let policy = json!({ "policy": "# the other cluster's\n" });
+    rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
+    let is_theirs = async || {
+        rig.vault.read("sys/policies/acl/shop-api").await["data"]["policy"] == policy["policy"]
+    };
     let host = async || {
         let config = rig.vault.read("auth/kubernetes/config").await;
         config["data"]["kubernetes_host"].as_str().unwrap().to_owned()
@@ -219,7 +225,8 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
         for part in [
             r#"! auth/kubernetes/config: kubernetes_host = "https://other.example:6443" is there, and is left alone"#,
             "! auth/kubernetes/role/shop-api: auth/kubernetes/ is somebody else's, and is left alone",
-            "3 are somebody else's",
+            "! policy shop-api: auth/kubernetes/ is somebody else's, and is left alone",
+            "5 are somebody else's",
             "give this one a mount of its own (bootstrap.kubernetes.mount), or make it this one's by --replace-auth",
         ] {
             assert!(ended.out.contains(part), "{part} in\n{}", ended.out);
@@ -228,14 +235,17 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
         // Nobody of the other cluster gets a role of ours.
         let role = rig.vault.request("GET", "auth/kubernetes/role/shop-api", None).await;
         assert_eq!(role.0, 404);
+        assert!(is_theirs().await);
     }
     let shown = rig.bootstrap(&["--replace-auth", "--dry-run"]).await;
     assert!(shown.contains(r#"- kubernetes_host = "https://other.example:6443""#), "{shown}");
     rig.bootstrap(&["--replace-auth"]).await;
+    assert!(!is_theirs().await);
     assert_eq!(host().await, "https://127.0.0.1:6443");
     assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
 
-    // A mount of its own has both log in.
+    // A mount of its own has both log in, each with policies of its own.
+    rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
     rig.vault
         .write("auth/kubernetes/config", json!({ "kubernetes_host": "https://other.example:6443" }))
         .await;
@@ -247,6 +257,11 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
     assert_eq!(host().await, "https://other.example:6443");
     let config = rig.vault.read("auth/kubernetes-eu/config").await;
     assert_eq!(config["data"]["kubernetes_host"], "https://127.0.0.1:6443");
+    assert!(is_theirs().await);
+    let role = rig.vault.read("auth/kubernetes-eu/role/shop-api").await;
+    assert_eq!(role["data"]["token_policies"], json!(["kubernetes-eu-shop-api"]));
+    let text = rig.vault.read("sys/policies/acl/kubernetes-eu-shop-api").await;
+    assert!(text["data"]["policy"].as_str().unwrap().contains("path \""), "{text}");
 }
 
 #[tokio::test]

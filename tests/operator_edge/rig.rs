@@ -29,7 +29,7 @@ use secret_broker::{
             },
         },
     },
-    tls::{LiveTls, Material},
+    tls::{LiveTls, Material, trust},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -266,8 +266,11 @@ fn material(authority: &Authority) -> Material {
     Material {
         chain: vec![CertificateDer::from_pem_slice(server.cert.as_bytes()).unwrap()],
         key: PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
-        roots: vec![CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()],
-        crls: Vec::new(),
+        callers: trust::by_any(
+            vec![CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()],
+            Vec::new(),
+        )
+        .unwrap(),
     }
 }
 

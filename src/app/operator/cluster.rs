@@ -126,10 +126,11 @@ impl InCluster {
             } else {
                 changed(&seen, &now)
             };
-            seen = now;
             backups.follow(engine, &secrets, compares).await;
-            if let Err(fault) = status.write(engine, &secrets).await {
-                tracing::warn!(%fault, "the status can't be written");
+            match status.write(engine, &secrets).await {
+                Ok(()) => seen = now,
+                // With the next change, or the next look at all.
+                Err(fault) => tracing::warn!(%fault, "the status can't be written"),
             }
             let looked_at = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
             let gather = GATHER.0 + GATHER.1.saturating_mul(looked_at);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 
 use super::{Check, Key, raw, server::MAX_SOCKET_PATH};
-use crate::config::Tls;
+use crate::{config::Tls, identity::certificate::is_spiffe_id};
 
 const DEFAULT_CLIENT_ID: &str = "spiffe://secret-broker.local/application";
 
@@ -178,17 +178,6 @@ impl Check<'_> {
         let mode = self.file_mode(&key.name("file_mode"), tls.file_mode)?;
         Some(Tls::Authority { directory: directory?, client_id, mode, ttl: tls.ttl.duration() })
     }
-}
-
-fn is_spiffe_id(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/');
-    text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).is_some_and(
-        |(domain, path)| {
-            !domain.is_empty()
-                && !path.is_empty()
-                && domain.bytes().chain(path.bytes()).all(allowed)
-        },
-    )
 }
 
 /// SPIFFE Workload Endpoint, section 4: `unix` without an authority, and an absolute path.

@@ -43,11 +43,14 @@ pub struct Raw {
     pub database: BTreeMap<String, Connection>,
 }
 
+/// Where the kubernetes auth method is mounted unless told.
+pub const DEFAULT_MOUNT: &str = "kubernetes";
+
 /// The kubernetes auth method.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kubernetes {
-    /// Its mount.
+    /// Its mount; the names of policies begin with it, unless it is the default.
     pub mount: String,
     /// The API server as Vault reaches it.
     pub host: String,
@@ -66,7 +69,7 @@ pub struct Kubernetes {
 impl Default for Kubernetes {
     fn default() -> Self {
         Self {
-            mount: "kubernetes".to_owned(),
+            mount: DEFAULT_MOUNT.to_owned(),
             host: "https://kubernetes.default.svc".to_owned(),
             outside: false,
             ca: None,

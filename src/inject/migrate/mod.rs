@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use called::Called;
 use template::translate;
 
-use super::{annotations::whole, lists};
+use super::{annotations::whole, lists, reader::quoted};
 
 /// What the injector's annotations begin with.
 pub const PREFIX: &str = "vault.hashicorp.com/";
@@ -17,6 +17,10 @@ pub const PREFIX: &str = "vault.hashicorp.com/";
 pub const INJECT: &str = "agent-inject";
 /// Whether the injector has been there, after the prefix.
 pub const STATUS: &str = "agent-inject-status";
+/// Whether names of files keep their case, for all or, followed by its name, for one.
+const KEEPS_CASE: &str = "preserve-secret-case";
+/// The most secrets that one pod may read.
+const MAX_SECRETS: usize = 100;
 /// Where the injector delivers files.
 const DIRECTORY: &str = "/vault/secrets";
 /// The permission bits that the injector gives them.
@@ -229,6 +233,7 @@ impl<'a> Work<'a> {
                 _ => self.differs("log-level", Felt::No, "no such level; `info` is used"),
             }
         }
+        self.switched(KEEPS_CASE);
         if self.switched("agent-pre-populate-only") == Some(true) {
             self.put("mode", "init", "agent-pre-populate-only");
         }
@@ -292,9 +297,12 @@ impl<'a> Work<'a> {
             |kind: &str| self.given.get_key_value(format!("agent-inject-{kind}-{name}").as_str());
         let (file, source, mode) = (own("file"), own("template"), own("perms"));
         let (file, source, mode) = (file.map(pair), source.map(pair), mode.map(pair));
-        let own_case = self.given.get_key_value(format!("preserve-secret-case-{name}").as_str());
-        let keeps_case = own_case.map_or("preserve-secret-case", |(annotation, _)| *annotation);
-        let keeps_case = self.switched(keeps_case) == Some(true);
+        let own_case = self.given.get_key_value(format!("{KEEPS_CASE}-{name}").as_str());
+        let keeps_case = match own_case {
+            Some((annotation, _)) => self.switched(annotation),
+            None => self.given.get(KEEPS_CASE).and_then(|text| switch(text)),
+        };
+        let keeps_case = keeps_case == Some(true);
         for (annotation, _) in [file, source, mode].into_iter().flatten() {
             self.done.insert(annotation);
         }
@@ -314,8 +322,11 @@ impl<'a> Work<'a> {
         let (names, secrets) = (&mut self.names, &mut self.to.secrets);
         let translated = translate(&source, |called| named(names, secrets, (name, whole), called));
         for left in translated.left {
-            let what = format!("`{left}` has no counterpart: write the template anew");
+            let what = format!("{} has no counterpart: write the template anew", quoted(&left));
             self.differs(whole, Felt::Yes, what);
+        }
+        if self.to.secrets.len() > MAX_SECRETS {
+            self.differs(whole, Felt::Yes, format!("a pod reads at most {MAX_SECRETS} secrets"));
         }
         self.put(&format!("template.{file}"), translated.text, whole);
         mode.map_or_else(|| PERMISSIONS.to_owned(), |(_, mode)| mode.to_owned())
@@ -381,6 +392,10 @@ fn named(
 ) -> String {
     if let Some(name) = names.get(&called) {
         return name.clone();
+    }
+    if secrets.len() > MAX_SECRETS {
+        // Told once, and refused: no name is looked for any more.
+        return wanted.to_owned();
     }
     let name = free(wanted, |name| secrets.contains_key(name));
     secrets.insert(name.clone(), Asked { annotation: theirs(annotation), called: called.clone() });

@@ -177,3 +177,32 @@ async fn what_a_pod_says_in_our_annotations_stands() {
     pod["metadata"]["annotations"]["secretbroker.dev/inject"] = json!("false");
     assert_eq!(after(&pod, &asked(&adopting(), Door::Mutate, None, &pod).await), pod);
 }
+
+#[tokio::test]
+async fn what_it_reads_by_our_annotations_it_reads_besides() {
+    let mut pod = pod(&[]);
+    pod["metadata"]["annotations"]["secretbroker.dev/secrets"] = json!("mine=API_KEY");
+    let response = asked(&adopting(), Door::Mutate, None, &pod).await;
+    let injected = after(&pod, &response);
+    let secrets = &injected["metadata"]["annotations"]["secretbroker.dev/secrets"];
+    assert_eq!(*secrets, "mine=API_KEY Key=API_KEY,db=DB");
+    pod["metadata"]["annotations"]["secretbroker.dev/secrets"] = json!("db=API_KEY");
+    let told = refused(&pod).await;
+    assert!(told.contains("secrets") && told.contains("db"), "{told}");
+}
+
+#[tokio::test]
+async fn what_asks_for_too_much_is_refused_before_it_costs_much() {
+    let call = |n: usize| {
+        format!("{{{{ with secret \"secret/data/{n}\" }}}}{{{{ .Data.data.value }}}}{{{{ end }}}}")
+    };
+    let many: String = (0..3_000).map(call).collect();
+    let told = refused(&pod(&[("agent-inject-template-db", &many)])).await;
+    assert!(told.contains("a pod reads at most 100 secrets"), "{told}");
+    let endless: String = (0..40_000).map(call).collect();
+    let told = refused(&pod(&[("agent-inject-template-db", &endless)])).await;
+    assert!(told.contains("metadata.annotations") && told.contains("262144"), "{told}");
+    let long = format!("{{{{ {} }}}}", "x".repeat(10_000));
+    let told = refused(&pod(&[("agent-inject-template-db", &long)])).await;
+    assert!(told.contains("has no counterpart") && told.len() < 2_000, "{}", told.len());
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rustls::{
+    RootCertStore,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     sign::CertifiedKey,
 };
@@ -14,7 +15,7 @@ use crate::{
     identity::certificate,
     tls::{
         TlsError, provider,
-        trust::{Certificates, RevocationLists},
+        trust::{self, Certificates, RevocationLists},
     },
 };
 
@@ -22,7 +23,7 @@ use crate::{
 pub(super) struct Answer {
     pub(super) svids: Svids,
     /// The authorities of each trust domain, by the domain's name.
-    pub(super) bundles: BTreeMap<String, Certificates>,
+    pub(super) bundles: BTreeMap<String, RootCertStore>,
     pub(super) crls: RevocationLists,
 }
 
@@ -51,12 +52,15 @@ impl Answer {
         let mut bundles = BTreeMap::new();
         for svid in &svids {
             let domain = domain(&svid.id)?;
-            bundles.entry(domain).or_insert_with(|| svid.bundle.clone());
+            bundles.entry(domain).or_insert(trust::roots(svid.bundle.clone())?);
         }
         for (id, bundle) in response.federated_bundles {
-            let bundle = certificates(&bundle, &format!("the bundle of {id}"))?;
-            // Nobody else says who speaks for our own domain.
-            bundles.entry(domain(&id)?).or_insert(bundle);
+            match federated(&id, &bundle) {
+                // Nobody else says who speaks for our own domain.
+                Ok((domain, roots)) => drop(bundles.entry(domain).or_insert(roots)),
+                // Nor does what others publish decide on whether we serve.
+                Err(error) => tracing::warn!(%error, "a federated trust domain is left out"),
+            }
         }
         let crls = response.crl.into_iter().map(CertificateRevocationListDer::from).collect();
         Ok(Self { svids: Svids(svids), bundles, crls })
@@ -112,6 +116,11 @@ impl Svid {
 fn broken(what: &str) -> TlsError {
     let what = what.replace(char::is_control, " ");
     TlsError::Issue(format!("the Workload API's answer can't be used: {what}"))
+}
+
+fn federated(id: &str, bundle: &[u8]) -> Result<(String, RootCertStore), TlsError> {
+    let bundle = certificates(bundle, &format!("the bundle of {id}"))?;
+    Ok((domain(id)?, trust::roots(bundle)?))
 }
 
 fn domain(id: &str) -> Result<String, TlsError> {
@@ -207,23 +216,26 @@ mod tests {
             let told = broken(change);
             assert!(told.contains(why) && !told.contains('\n'), "{told}");
         }
-        for (id, bundle) in [("https://two", certificate(ID).0), ("spiffe://two", vec![7])] {
-            let mut response = of(vec![svid(ID, "")]);
-            response.federated_bundles.insert(id.into(), bundle);
-            assert!(refused(response).contains(id));
-        }
     }
 
     #[test]
     fn nobody_else_speaks_for_the_domain_of_an_svid() {
-        let own = svid(ID, "");
-        let bundle = own.bundle.clone();
-        let mut response = of(vec![own]);
+        let mut response = of(vec![svid(ID, "")]);
         response.federated_bundles.insert("spiffe://one".into(), certificate(ID).0);
         response.federated_bundles.insert("spiffe://two".into(), certificate(ID).0);
         let answer = Answer::read(response).unwrap();
-        let own = answer.bundles["one"].iter().flat_map(|der| der.to_vec());
-        assert_eq!(own.collect::<Vec<_>>(), bundle);
+        assert_eq!(answer.bundles["one"].len(), 2, "its own bundle, and not the other's of one");
         assert_eq!(answer.bundles["two"].len(), 1);
+    }
+
+    #[test]
+    fn what_a_foreign_domain_publishes_does_not_decide_on_our_own_svid() {
+        let mut response = of(vec![svid(ID, "")]);
+        response.federated_bundles.insert("spiffe://two".into(), Vec::new());
+        response.federated_bundles.insert("spiffe://three".into(), vec![0x30, 0x00]);
+        response.federated_bundles.insert("no id".into(), certificate(ID).0);
+        response.federated_bundles.insert("spiffe://four".into(), certificate(ID).0);
+        let answer = Answer::read(response).unwrap();
+        assert_eq!(answer.bundles.keys().collect::<Vec<_>>(), ["four", "one"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Certificates from the SPIFFE Workload API: X.509-SVIDs, told on a stream that stays open.
 //!
-//! Invariants: the endpoint is asked again with full jitter whenever the stream ends, and what it said last stays in
-//! force meanwhile; an answer counts whole or not at all; the application's files are written before the server's
+//! Invariants: the endpoint is asked again with full jitter whenever the stream ends or an answer can't be used, and what
+//! was in force last stays so meanwhile; an answer counts whole or not at all; the application's files are written before the server's
 //! certificate changes, so that its clients know the authorities of what they are shown.
 
 mod answer;
@@ -114,22 +114,25 @@ impl Svids {
         }
     }
 
-    /// The next answer, or what keeps the endpoint from giving one; that is told once, and again when it changes.
+    /// The next answer that can be used, or what stands against one; that is told once, and again when it changes.
     async fn next(&mut self) -> Result<Material, TlsError> {
         loop {
-            let why = match self.hear().await {
-                Ok(answer) => {
+            let heard = self.hear().await.map_err(TlsError::Issue);
+            let error = match heard.and_then(|answer| self.plan.carry_out(answer)) {
+                Ok(material) => {
                     self.told = None;
-                    return self.plan.carry_out(answer);
+                    return Ok(material);
                 }
-                Err(why) => why,
+                Err(error) => error,
             };
+            // What can't be used, or can't be written now, is asked for again.
             self.stream = None;
+            let why = error.to_string();
             if self.told.as_ref() == Some(&why) {
-                tracing::debug!(why, "the Workload API still can't be heard");
+                tracing::debug!(why, "the Workload API still gives no SVID");
             } else {
-                self.told = Some(why.clone());
-                return Err(TlsError::Issue(why));
+                self.told = Some(why);
+                return Err(error);
             }
         }
     }
