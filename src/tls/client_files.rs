@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::TlsError;
-use crate::files::whole::forget;
+use crate::files::forget;
 
 /// The directory, and the permission bits of its files.
 #[derive(Clone, Debug)]
