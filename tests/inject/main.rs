@@ -17,7 +17,13 @@ mod support;
 
 mod cluster;
 mod edge;
+mod herd;
 mod kubelet;
 mod migrate;
+#[path = "../edge/pki.rs"]
+#[allow(unreachable_pub, reason = "it is another program's too")]
+mod pki;
 mod rig;
+mod volumes;
+mod ways;
 mod whole;
