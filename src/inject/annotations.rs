@@ -164,13 +164,13 @@ pub const ALL: [Annotation; 43] = [
         "tls-path",
         "`sidecar.tls_path`",
         "a path",
-        "`vault-pki`: the issuing path, which issues for `localhost` and the application's SPIFFE ID.",
+        "`vault-pki`: the issuing path, which issues for `localhost`, `127.0.0.1` and the application's SPIFFE ID.",
     ),
     settled(
         "tls-secret",
         "none",
         "`NAME`",
-        "`files`: a Secret with `tls.crt`, `tls.key` and `ca.crt`, such as cert-manager makes, for `localhost` and the application's SPIFFE ID.",
+        "`files`: a Secret with `tls.crt`, `tls.key` and `ca.crt`, such as cert-manager makes, for the IP address `127.0.0.1` and the application's SPIFFE ID.",
     ),
     settled(
         "connect",

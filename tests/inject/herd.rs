@@ -10,8 +10,8 @@ use crate::{
 };
 
 const PODS: usize = 200;
-/// How long each may take to start, on a machine that does much else.
-const PATIENCE: &str = "100s";
+/// How long each may take to start: the default, on a machine that does much else.
+const PATIENCE: &str = "5m";
 
 /// Two ports a pod, since all share one network here. Below those that the system gives to connections.
 fn ports() -> Vec<(String, String)> {

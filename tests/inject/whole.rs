@@ -147,7 +147,7 @@ async fn an_annotated_pod_queries_with_a_leased_user_and_goes_on_with_its_succes
 #[tokio::test]
 async fn a_killed_sidecar_comes_back_with_the_lease_and_the_login_that_it_had() {
     let whole = Whole::start(HOURS).await;
-    let mut pod = whole.querying("killed", "while query; do sleep 0.2; done").await;
+    let mut pod = whole.querying("killed", "while sleep 0.2; do query; done").await;
     pod.start().await;
     goes_on(&pod, 1).await;
     for _ in 0..3 {

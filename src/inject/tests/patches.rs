@@ -82,7 +82,7 @@ fn the_configuration_is_small_and_one_that_the_sidecar_takes() {
     let text = pod["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap();
     assert!(Config::parse(text, "config.toml", &|_| None).is_ok(), "{text}");
     for part in [
-        "[state]\npath = \"/run/secret-broker-state/state.age\"\nkey_file = \"/run/secret-broker-key/key\"\ngenerate_key = true",
+        "generate_key = true\nkey_file = \"/run/secret-broker-key/key\"\npath = \"/run/secret-broker-state/state.age\"",
         "revoke_on_exit = true",
         "role = \"shop-api\"",
         "client_id = \"spiffe://cluster.local/ns/shop/sa/api\"",
