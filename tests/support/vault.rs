@@ -155,6 +155,8 @@ impl Vault {
                 *asked.entry(path.to_owned()).or_default() += 1;
             }
         }
+        // Vault itself, when it began to write.
+        asked.remove("sys/audit/test");
         asked
     }
 
