@@ -81,7 +81,7 @@ const FOREIGN: [(&str, &[&str]); 19] = [
     ("rcgen::", &["tls"]),
     ("x509_parser::", &["tls", "identity"]),
     ("minijinja::", &["cli"]),
-    ("moka::", &["broker/service.rs"]),
+    ("moka::", &["broker/service.rs", "kube/webhook.rs"]),
     ("postgres_protocol::", &["rotation/rotators/postgres"]),
     ("tokio_postgres::", &["rotation/rotators/postgres"]),
     // The settings of this name, too.

@@ -1,13 +1,15 @@
 //! A broker from its start to its end: built, supervised, reloaded, drained.
 
+mod drain;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, timeout},
+    task::{AbortHandle, JoinHandle, JoinSet},
+    time::{MissedTickBehavior, interval},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -41,8 +43,6 @@ use crate::{
 const READINESS: &str = "secretbroker.v1.SecretBroker";
 /// How often conditions are looked at that nobody tells of.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest time for revoking leases and the token at the end.
-const REVOKE_TIME: Duration = Duration::from_secs(10);
 
 /// A broker that serves.
 pub struct Running {
@@ -54,7 +54,8 @@ pub struct Running {
     readiness: Readiness,
     /// Shared with whoever saves the state.
     vault: Arc<ArcSwapOption<Server>>,
-    saving: Option<Saving>,
+    /// What saves the state, and the task that does so at each change.
+    saving: Option<(Saving, AbortHandle)>,
     revoke_on_exit: bool,
     vaults: u64,
     fixed: Fixed,
@@ -158,16 +159,19 @@ impl Running {
             around.seed,
         );
         let keepers = tokio::spawn(keepers.run());
+        let changes = broker.changes();
         let catalogue = stores::catalogue(secrets, vault.as_ref(), &around);
         let prefetched = prefetched(&catalogue);
         broker.load(catalogue, left.secrets).await;
         let following = Following::start(plan, &broker, &around);
         let vault = Arc::new(ArcSwapOption::from(vault.map(Arc::new)));
-        if let Some(saving) = saving.clone() {
+        let saving = saving.map(|saving| {
             let vault = Arc::clone(&vault);
             let in_use = move || vault.load().as_ref().map(|vault| Arc::clone(&vault.store));
-            tasks.spawn(saving.run(Arc::clone(&broker), in_use));
-        }
+            let task = tasks.spawn(saving.clone().run(Arc::clone(&broker), changes, in_use));
+            (saving, task)
+        });
+
         let audit = Arc::new(AuditLog::open(audit, Arc::clone(&around.clock))?);
         let limits = server.limits.clone();
         let edge = Arc::new(Edge::new(Arc::clone(&broker), policy, Arc::clone(&audit), limits));
@@ -324,35 +328,6 @@ impl Running {
                 "Vault can't be used"
             );
         }
-    }
-
-    async fn drain(mut self) {
-        tracing::info!("stopping");
-        let _stopping = self.readiness.block("stopping", "");
-        self.broker.end_watches();
-        self.doors.close().await;
-        if let Err(error) = self.audit.flush() {
-            tracing::error!(%error, "the last audit records are lost");
-        }
-        let vault = self.vault.load_full();
-        if let Some(saving) = &self.saving
-            && let Err(error) = saving.save(&self.broker, vault.as_ref().map(|v| &*v.store)).await
-        {
-            tracing::error!(%error, "the state could not be saved; the one before stands");
-        }
-        self.broker.stop(self.revoke_on_exit).await;
-        let revoke = async {
-            let _ = self.keepers.await;
-            if let Some(vault) = vault.filter(|_| self.revoke_on_exit)
-                && let Err(fault) = vault.store.close().await
-            {
-                tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
-            }
-        };
-        if timeout(REVOKE_TIME.max(self.fixed.server.drain), revoke).await.is_err() {
-            tracing::warn!("not all leases could be revoked in time; they end by themselves");
-        }
-        tracing::info!("stopped");
     }
 }
 

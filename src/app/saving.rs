@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use super::StartError;
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     store::{VersionKey, vault::VaultStore},
 };
 
-/// Changes within this time are saved together.
+/// The shortest time between two saves: what changes within it is saved together.
 const GATHER: Duration = Duration::from_secs(1);
 /// The wait after the state could not be saved.
 const RETRY: Duration = Duration::from_secs(10);
@@ -80,22 +80,27 @@ impl Saving {
         Self { file, clock, versions }
     }
 
-    /// Saves now and after each change, for ever. `vault` tells the store that is in use at the time.
+    /// Saves at each of `changes`, for ever: the first after a quiet time at once, so that a kill finds it saved. `vault`
+    /// tells the store that is in use at the time.
     pub(super) async fn run(
         self,
         broker: Arc<Broker>,
+        mut changes: watch::Receiver<()>,
         vault: impl Fn() -> Option<Arc<VaultStore>>,
     ) {
-        let mut changes = broker.changes();
-        changes.mark_changed();
         // Fails only when the broker is gone.
         while changes.changed().await.is_ok() {
-            sleep(GATHER).await;
             while let Err(error) = self.save(&broker, vault().as_deref()).await {
                 tracing::error!(%error, "the state could not be saved; the one before stands");
                 sleep(RETRY).await;
             }
+            sleep(GATHER).await;
         }
+    }
+
+    /// Removes what was saved, once none of it is of use any more.
+    pub(super) async fn forget(&self) -> Result<(), crate::broker::state::StateError> {
+        self.file.forget().await
     }
 
     /// Saves now.

@@ -30,6 +30,12 @@ pub trait StateStore: Send + Sync {
     /// # Errors
     /// When the state can't be written.
     async fn save(&self, state: SavedState) -> Result<(), StateError>;
+
+    /// Removes what is kept: nothing of it is worth going on from. Saves that were begun before it leave nothing.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    async fn forget(&self) -> Result<(), StateError>;
 }
 
 /// What was found at start.

@@ -13,10 +13,12 @@ use super::{
 
 /// The waits between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The longest time for one look: what gives no answer now may be gone, and another in its place.
+const LONGEST_LOOK: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(args: WaitArgs) -> Result<u8, Failure> {
     let WaitArgs { address, cert_dir, timeout: longest } = args;
-    let connection = Connection { address, cert_dir, timeout: longest };
+    let connection = Connection { address, cert_dir, timeout: longest.min(LONGEST_LOOK) };
     // Its certificates may not be there yet, so no failure is final before the time is over.
     let mut last = None;
     let looks = async {

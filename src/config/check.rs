@@ -106,15 +106,6 @@ impl Check<'_> {
         let audit = self.audit(audit);
         let state = self.state(state);
         let telemetry = self.telemetry(telemetry);
-        if let (Some(Some(_)), Some(vault)) = (&state, vault.iter().flatten().next())
-            && vault.revoke_on_exit
-        {
-            self.warn(
-                Key::of("vault").name("revoke_on_exit"),
-                "leases are revoked on exit, so that `[state]` keeps none of them",
-                "leave it off to keep leases over a restart",
-            );
-        }
         Some(Config {
             server: server?,
             tls: tls?,
@@ -152,9 +143,17 @@ impl Check<'_> {
     fn state(&mut self, state: Option<raw::State>) -> Option<Option<StateFile>> {
         let Some(state) = state else { return Some(None) };
         let key = Key::of("state");
-        let path = self.path(&key.name("path"), state.path, "[state]");
-        let (path, key) = self.sealed(&key, path, (state.key_file, state.key_env), "[state]")?;
-        Some(Some(StateFile { path, key }))
+        let raw::State { path, key_file, key_env, generate_key } = state;
+        if generate_key && key_env.is_some() {
+            self.wrong(
+                key.name("generate_key"),
+                "a key to be made, beside key_env",
+                "name the file to put it into as key_file",
+            );
+        }
+        let path = self.path(&key.name("path"), path, "[state]");
+        let (path, key) = self.sealed(&key, path, (key_file, key_env), "[state]")?;
+        Some(Some(StateFile { path, key, generate_key }))
     }
 
     /// An encrypted file with the key under `key_file` or `key_env`, which does not lie beside it.

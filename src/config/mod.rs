@@ -206,6 +206,8 @@ pub struct StateFile {
     pub path: PathBuf,
     /// The age identity that encrypts it; must not lie in the same directory.
     pub key: Credential,
+    /// Whether the identity is made where its file is missing.
+    pub generate_key: bool,
 }
 
 /// Logs and metrics.

@@ -223,6 +223,16 @@ fn the_key_of_the_state_does_not_lie_beside_it() {
 }
 
 #[test]
+fn a_key_is_made_in_a_file_only() {
+    for (key, is_refused) in [("key_file = \"/etc/b/key\"", false), ("key_env = \"GOOD\"", true)] {
+        let text = with(&format!("[state]\npath = \"/var/b/state\"\n{key}\ngenerate_key = true"));
+        let read = parse(&text);
+        assert_eq!(read.is_err(), is_refused, "{key}");
+        assert_eq!(read.is_ok_and(|c| c.config.state.is_some_and(|s| s.generate_key)), !is_refused);
+    }
+}
+
+#[test]
 fn plaintext_goes_to_this_machine_only_unless_allowed() {
     for (vault, is_refused) in [
         ("address = \"http://127.0.0.1:8200\"", false),

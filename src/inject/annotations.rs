@@ -164,7 +164,7 @@ pub const ALL: [Annotation; 43] = [
         "tls-path",
         "`sidecar.tls_path`",
         "a path",
-        "`vault-pki`: the issuing path, which issues for `localhost` and the application's SPIFFE ID.",
+        "`vault-pki`: the issuing path, which issues for `localhost`, `127.0.0.1` and the application's SPIFFE ID.",
     ),
     settled(
         "tls-secret",

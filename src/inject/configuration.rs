@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use super::{
     Mistake,
     annotations::whole,
-    containers::{CA_DIRECTORY, RUN_DIRECTORY, SOCKET, TLS_DIRECTORY, TOKEN_FILE},
+    containers::{
+        CA_DIRECTORY, KEY_FILE, RUN_DIRECTORY, SOCKET, STATE_FILE, TLS_DIRECTORY, TOKEN_FILE,
+    },
     settings::{CLIENT_CERTIFICATE, Connect, Settings},
 };
 use crate::config::{
     Config,
-    inject::{LogLevel, Mode, TlsSource},
+    inject::{LogLevel, TlsSource},
     minimal, raw,
     units::Address,
 };
@@ -87,7 +89,7 @@ fn file(
     let mut secrets: BTreeMap<_, _> = asked
         .filter_map(|(local, name)| Some((local.clone(), catalogue.get(name)?.clone())))
         .collect();
-    let listens = settings.connect == Connect::Port && sidecar.mode != Mode::Init;
+    let listens = settings.connect == Connect::Port && settings.stays();
     let names: Vec<_> = secrets.keys().cloned().collect();
     let verbs = vec![raw::Verb::Get, raw::Verb::List, raw::Verb::Watch, raw::Verb::Report];
     // Whoever reaches the socket is of this pod: its volume is mounted nowhere else.
@@ -111,10 +113,11 @@ fn file(
         tls: listens.then(|| tls(settings, client_id)),
         vault: sidecar.vault.clone().filter(|_| wants_vault).map(|v| vault(v, settings, identity)),
         deployment: sidecar.deployment.clone(),
-        operator: sidecar.operator.clone().filter(|_| sidecar.mode != Mode::Init),
+        operator: sidecar.operator.clone().filter(|_| settings.stays()),
         defaults: sidecar.defaults.clone(),
         secrets,
         policy,
+        state: settings.stays().then(state),
         telemetry: telemetry(settings),
         ..raw::File::default()
     }
@@ -165,6 +168,16 @@ fn tls(settings: &Settings, client_id: String) -> raw::Tls {
     }
 }
 
+/// What outlives a kill of the sidecar, and ends with the pod.
+fn state() -> raw::State {
+    raw::State {
+        path: Some(STATE_FILE.into()),
+        key_file: Some(KEY_FILE.into()),
+        generate_key: true,
+        ..raw::State::default()
+    }
+}
+
 /// The application's certificate as a secret: issued anew at two thirds of its life.
 fn client_certificate(path: Option<String>, client_id: &str) -> raw::Secret {
     let parameters = [("common_name", "localhost"), ("uri_sans", client_id), ("ttl", "24h")];
@@ -192,6 +205,10 @@ fn vault(mut vault: raw::Vault, settings: &Settings, identity: &Identity) -> raw
     if by_token {
         vault.auth.token_file = Some(TOKEN_FILE.into());
     }
+    if settings.stays() {
+        // The state is for kills: at the pod's end nothing may be left, unless the platform says so.
+        vault.revoke_on_exit.get_or_insert(true);
+    }
     if let Some((_, key)) = &settings.ca {
         vault.ca = Some(format!("{CA_DIRECTORY}/{key}").into());
     }
@@ -210,7 +227,7 @@ fn telemetry(settings: &Settings) -> raw::Telemetry {
     };
     raw::Telemetry {
         log_filter: filter.to_owned(),
-        http: (sidecar.mode != Mode::Init).then(|| Address((sidecar.probe_address, port).into())),
+        http: settings.stays().then(|| Address((sidecar.probe_address, port).into())),
         ..raw::Telemetry::default()
     }
 }

@@ -26,13 +26,21 @@ pub(super) const TLS_DIRECTORY: &str = "/etc/secret-broker-tls";
 pub(super) const SPIFFE_DIRECTORY: &str = "/spiffe-workload-api";
 /// The service account's token for Vault.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/secretbroker.dev/token";
+/// The encrypted state, which lets leases survive a restart of the sidecar.
+pub(super) const STATE_FILE: &str = "/run/secret-broker-state/state.age";
+/// The state's key, in a volume of its own: no part of one holds both.
+pub(super) const KEY_FILE: &str = "/run/secret-broker-key/key";
 /// Where the program lies for `exec`.
 pub(super) const BIN_DIRECTORY: &str = "/secret-broker-bin";
 
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/secretbroker.dev";
+const STATE_DIRECTORY: &str = "/run/secret-broker-state";
+const KEY_DIRECTORY: &str = "/run/secret-broker-key";
 const RUN: &str = "secret-broker-run";
 const CONFIG: &str = "secret-broker-config";
 const TOKEN: &str = "secret-broker-token";
+const STATE: &str = "secret-broker-state";
+const KEY: &str = "secret-broker-key";
 const FILES: &str = "secret-broker-files";
 const BIN: &str = "secret-broker-bin";
 const CA: &str = "secret-broker-ca";
@@ -40,6 +48,11 @@ const TLS: &str = "secret-broker-tls";
 const SPIFFE: &str = "secret-broker-spiffe";
 /// What gives a pod the Workload API without a path of its node, which the profile "restricted" refuses.
 const SPIFFE_DRIVER: &str = "csi.spiffe.io";
+/// Files of certificates: what reads them has the sidecar's group.
+const CERTIFICATE_MODE: u32 = 0o440;
+/// A Secret's files where the pod has no group for them: the kubelet leaves them to root's then, which nobody here is in.
+/// The volume is mounted into no container but those that should read it.
+const UNGROUPED_MODE: u32 = 0o444;
 /// The program in the image.
 const PROGRAM: &str = "/secret-broker";
 
@@ -51,6 +64,11 @@ impl Settings {
     /// Whether the application is given files, besides its certificate.
     pub(super) fn has_files(&self) -> bool {
         self.files.values().any(|file| file.output.is_none())
+    }
+
+    /// Whether the sidecar stays, and goes on after a restart where it stood.
+    pub(super) fn stays(&self) -> bool {
+        self.sidecar.mode != Mode::Init
     }
 
     fn has_tls_secret(&self) -> bool {
@@ -81,10 +99,10 @@ impl Settings {
             args.push(self.render(name, file));
         }
         let mut container = self.container(SIDECAR, &[]);
-        if sidecar.mode == Mode::Init {
-            args.push("--once".to_owned());
-        } else {
+        if self.stays() {
             self.probes(&mut container);
+        } else {
+            args.push("--once".to_owned());
         }
         container.insert("args".to_owned(), json!(args));
         let mut env = Vec::new();
@@ -111,6 +129,10 @@ impl Settings {
             mount(RUN, RUN_DIRECTORY, false),
             mount(TOKEN, TOKEN_DIRECTORY, true),
         ];
+        if self.stays() {
+            mounts.push(mount(STATE, STATE_DIRECTORY, false));
+            mounts.push(mount(KEY, KEY_DIRECTORY, false));
+        }
         if self.has_files() {
             mounts.push(mount(FILES, &self.files_directory(), false));
         }
@@ -136,8 +158,11 @@ impl Settings {
 
     fn render(&self, name: &str, file: &File) -> String {
         let directory = self.files_directory();
-        let output = file.output.clone().unwrap_or_else(|| format!("{directory}/{name}"));
-        format!("{CONFIG_DIRECTORY}/templates/{name}:{output}:{:o}", self.files_mode)
+        let (output, mode) = match &file.output {
+            Some(output) => (output.clone(), CERTIFICATE_MODE),
+            None => (format!("{directory}/{name}"), self.files_mode),
+        };
+        format!("{CONFIG_DIRECTORY}/templates/{name}:{output}:{mode:o}")
     }
 
     fn container(&self, name: &str, args: &[&str]) -> Map<String, Value> {
@@ -192,8 +217,9 @@ impl Settings {
         );
     }
 
-    /// The volumes of all that was injected. `wraps` tells whether a command is wrapped.
-    pub(super) fn volumes(&self, wraps: bool) -> Vec<Value> {
+    /// The volumes of all that was injected. `wraps` tells whether a command is wrapped, `grouped` whether the kubelet
+    /// gives volumes to a group of the pod's (`fsGroup`).
+    pub(super) fn volumes(&self, wraps: bool, grouped: bool) -> Vec<Value> {
         let sidecar = &self.sidecar;
         let memory = |name: &str, size: &str| json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": size } });
         let token = json!({
@@ -208,6 +234,10 @@ impl Settings {
             memory(RUN, "1Mi"),
             json!({ "name": TOKEN, "projected": { "sources": [token] } }),
         ];
+        if self.stays() {
+            volumes.push(memory(STATE, "16Mi"));
+            volumes.push(memory(KEY, "1Mi"));
+        }
         if self.has_files() {
             volumes.push(memory(FILES, "4Mi"));
         }
@@ -222,7 +252,8 @@ impl Settings {
             let items =
                 [("tls.crt", "client.pem"), ("tls.key", "client.key"), ("ca.crt", "ca.pem")];
             let items = items.map(|(key, path)| json!({ "key": key, "path": path }));
-            let secret = json!({ "secretName": secret, "items": items });
+            let mode = if grouped { CERTIFICATE_MODE } else { UNGROUPED_MODE };
+            let secret = json!({ "secretName": secret, "items": items, "defaultMode": mode });
             volumes.push(json!({ "name": TLS, "secret": secret }));
         }
         if self.has_workload_api() {
@@ -261,7 +292,7 @@ impl Settings {
     /// What an application's container mounts.
     pub(super) fn application_mounts(&self, wrapped: bool) -> Vec<Value> {
         let mut mounts = Vec::new();
-        if self.sidecar.mode != Mode::Init {
+        if self.stays() {
             mounts.push(mount(RUN, RUN_DIRECTORY, true));
             if self.has_tls_secret() {
                 mounts.push(mount(TLS, TLS_DIRECTORY, true));
@@ -278,7 +309,7 @@ impl Settings {
 
     /// What tells the application's clients where the broker is.
     pub(super) fn application_variables(&self) -> Vec<(&'static str, String)> {
-        if self.sidecar.mode == Mode::Init {
+        if !self.stays() {
             return Vec::new();
         }
         let port = self.sidecar.port.small();

@@ -94,7 +94,8 @@ pub fn patch(
     let wraps = plan.applications();
     plan.own(wraps);
     let edit = &mut plan.edit;
-    edit.cover("/spec/volumes", &Value::Array(settings.volumes(wraps)));
+    let grouped = edit.at("/spec/securityContext/fsGroup").is_some_and(Value::is_number);
+    edit.cover("/spec/volumes", &Value::Array(settings.volumes(wraps, grouped)));
     let group = json!(settings.sidecar.run_as_group);
     let groups = "/spec/securityContext/supplementalGroups";
     // Files of the sidecar are of this group, unless the pod has one for all its volumes.

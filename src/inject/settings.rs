@@ -74,7 +74,7 @@ pub struct File {
     pub annotation: String,
     /// The template that the webhook writes, if people did not.
     pub generated: Option<String>,
-    /// Where it goes, if not into the directory of files.
+    /// Where a certificate's part goes; other files go into the directory of files.
     pub output: Option<String>,
 }
 

@@ -1,11 +1,7 @@
 //! What the injection webhook has in the cluster: its certificate in a Secret, its registrations, and the annotations of
 //! namespaces.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,8 +9,8 @@ use hyper::Method;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use moka::future::Cache;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{Cluster, MANAGED_BY};
 use crate::{
@@ -35,7 +31,7 @@ const REGISTRATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 /// How long the annotations of a namespace are taken to hold: many pods start at once.
 const FRESH: Duration = Duration::from_secs(1);
 /// Namespaces whose annotations are held.
-const MAX_HELD: usize = 1000;
+const MAX_HELD: u64 = 1000;
 
 /// The webhook's certificate in a Secret of its namespace.
 pub struct SecretCertificate {
@@ -153,49 +149,36 @@ fn hand_over(configuration: &mut Value, bundle: &Value) -> bool {
     changed
 }
 
-/// When annotations were read, and what they were.
-type Held = (Instant, BTreeMap<String, String>);
-
-/// The annotations of namespaces, read from the API server.
+/// The annotations of namespaces, read from the API server. Reviews that come together share one read, its failure too: an
+/// API server that admits many pods at once is not asked as often by the webhook.
 pub struct NamespaceAnnotations {
     cluster: Cluster,
-    held: Mutex<HashMap<String, Held>>,
+    held: Cache<String, Arc<BTreeMap<String, String>>>,
 }
 
 impl NamespaceAnnotations {
     /// Reads them with the webhook's rights.
     pub fn new(cluster: Cluster) -> Self {
-        Self { cluster, held: Mutex::default() }
+        let held = Cache::builder().max_capacity(MAX_HELD).time_to_live(FRESH).build();
+        Self { cluster, held }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<String, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Namespaces for NamespaceAnnotations {
-    async fn annotations(&self, namespace: &str) -> Result<BTreeMap<String, String>, Fault> {
-        if let Some((at, annotations)) = self.held().get(namespace)
-            && at.elapsed() < FRESH
-        {
-            return Ok(annotations.clone());
-        }
+    async fn read(&self, namespace: &str) -> Result<Arc<BTreeMap<String, String>>, Fault> {
         let path = format!("/api/v1/namespaces/{namespace}");
         let object = match self.cluster.json(Method::GET, &path, None).await {
             Ok(object) => object,
             Err(fault) if fault.reason == Reason::NotFound => Value::Null,
             Err(fault) => return Err(fault),
         };
-        let annotations = crate::inject::pod::annotations(&object);
-        let mut held = self.held();
-        if held.len() >= MAX_HELD {
-            held.retain(|_, (at, _)| at.elapsed() < FRESH);
-        }
-        if held.len() < MAX_HELD {
-            held.insert(namespace.to_owned(), (Instant::now(), annotations.clone()));
-        }
-        Ok(annotations)
+        Ok(Arc::new(crate::inject::pod::annotations(&object)))
+    }
+}
+
+#[async_trait]
+impl Namespaces for NamespaceAnnotations {
+    async fn annotations(&self, namespace: &str) -> Result<BTreeMap<String, String>, Fault> {
+        let read = self.held.try_get_with_by_ref(namespace, self.read(namespace)).await;
+        read.map(|annotations| (*annotations).clone()).map_err(|fault| (*fault).clone())
     }
 }
 

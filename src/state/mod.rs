@@ -43,19 +43,22 @@ pub struct StateFile {
 struct File {
     path: PathBuf,
     key: Key,
-    /// The number of the save that the file holds.
+    /// The number of the save that the file holds, or of its removal.
     written: Mutex<u64>,
 }
 
 impl StateFile {
-    /// Takes the key; the file is not touched.
+    /// Takes the key, which is made if the settings say so and it is missing; the file is not touched.
     ///
     /// # Errors
-    /// When the key can't be read, is not an age identity, or lies beside the file.
+    /// When the key can't be read or made, is not an age identity, or lies beside the file.
     pub fn open(settings: &config::StateFile, clock: Arc<dyn Clock>) -> Result<Self, StateError> {
         let path = std::path::absolute(&settings.path)
             .map_err(|error| failed("resolving", &settings.path, &error))?;
         if let Credential::File(key) = &settings.key {
+            if settings.generate_key {
+                make_key(key)?;
+            }
             sealing::refuse_beside(key, &path)?;
         }
         let key = Key::read(&settings.key)?;
@@ -76,6 +79,12 @@ impl StateStore for StateFile {
         let file = Arc::clone(&self.file);
         let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         off_the_loop(move || file.save(number, &state)).await
+    }
+
+    async fn forget(&self) -> Result<(), StateError> {
+        let file = Arc::clone(&self.file);
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        off_the_loop(move || file.forget(number)).await
     }
 }
 
@@ -119,12 +128,28 @@ impl File {
         *written = number;
         Ok(())
     }
+
+    fn forget(&self, number: u64) -> Result<(), StateError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        files::forget(&self.path).map_err(|error| failed("removing", &self.path, &error))?;
+        *written = number.max(*written);
+        Ok(())
+    }
 }
 
 impl From<SealError> for StateError {
     fn from(error: SealError) -> Self {
         Self { what: error.what }
     }
+}
+
+/// Puts a new key where there is none, for its owner alone. One that is there stays, whatever it holds.
+fn make_key(path: &Path) -> Result<(), StateError> {
+    let error = |error| failed("making the key", path, &error);
+    if path.try_exists().map_err(error)? {
+        return Ok(());
+    }
+    files::replace(path, sealing::generate_key().expose()).map_err(error)
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> StateError {

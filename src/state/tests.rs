@@ -50,7 +50,7 @@ impl Place {
 
     fn open_with(&self, key: &SecretValue) -> StateFile {
         let key = Credential::Value(SecretValue::new(key.expose()));
-        let settings = config::StateFile { path: self.path(), key };
+        let settings = config::StateFile { path: self.path(), key, generate_key: false };
         StateFile::open(&settings, Arc::new(Fixed)).unwrap()
     }
 
@@ -109,6 +109,42 @@ async fn what_was_saved_comes_back() {
     assert_eq!(read.overlaps, written.overlaps);
     assert_eq!(loaded.session.unwrap().content.expose(), PLANTED.as_bytes());
     assert_eq!(loaded.version_key, saved.version_key);
+}
+
+#[tokio::test]
+async fn what_was_forgotten_is_gone_and_a_save_that_was_begun_before_stays_without_effect() {
+    let place = Place::new();
+    let file = place.open();
+    file.forget().await.unwrap();
+    file.save(state("one")).await.unwrap();
+    file.forget().await.unwrap();
+    file.file.save(1, &state("late")).unwrap();
+    assert!(matches!(place.open().load().await.unwrap(), Loaded::Nothing));
+    file.save(state("next")).await.unwrap();
+    loaded(&place).await;
+}
+
+#[tokio::test]
+async fn a_key_is_made_once_where_that_is_asked_for() {
+    let place = Place::new();
+    let keys = tempfile::tempdir().unwrap();
+    let path = keys.path().join("key");
+    let open = |generate_key| {
+        let key = Credential::File(path.clone());
+        let settings = config::StateFile { path: place.path(), key, generate_key };
+        StateFile::open(&settings, Arc::new(Fixed))
+    };
+    assert!(open(false).is_err());
+    open(true).unwrap().save(state("one")).await.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for generate_key in [true, false] {
+        let loaded = open(generate_key).unwrap().load().await.unwrap();
+        assert!(matches!(loaded, Loaded::State(_)), "{loaded:?}");
+    }
+    // A file that holds no key is nobody's to replace.
+    fs::write(&path, "not a key").unwrap();
+    assert!(open(true).err().unwrap().what.contains("holds no key"));
+    assert_eq!(fs::read(&path).unwrap(), b"not a key");
 }
 
 #[tokio::test]

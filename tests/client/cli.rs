@@ -85,6 +85,22 @@ async fn check_tells_readiness_from_life() {
 }
 
 #[tokio::test]
+async fn wait_gives_up_on_one_that_never_answers_and_finds_the_next() {
+    let mut fixture = Fixture::new().await;
+    fixture.serving = None;
+    let socket = fixture.path("broker.sock");
+    std::fs::remove_file(&socket).unwrap();
+    let silent = tokio::net::UnixListener::bind(&socket).unwrap();
+    let replaced = async {
+        let (held, _) = silent.accept().await.unwrap();
+        std::fs::remove_file(&socket).unwrap();
+        (held, serving::on_socket(&fixture.broker, &socket, true).await)
+    };
+    let (waited, _held) = tokio::join!(against(&fixture, &["wait", "--timeout", "30s"]), replaced);
+    assert_eq!(waited.code, 0, "{}", waited.err);
+}
+
+#[tokio::test]
 async fn check_prints_a_summary_or_all_mistakes() {
     let good = typed(&["check", "--config", "good.toml"], false).await;
     assert_eq!((good.code, good.out.as_str()), (0, "2 secrets\n"));

@@ -6,7 +6,7 @@ use crate::{
     cluster::Registered,
     rig::pod,
     support::{free_port, until},
-    whole::{Whole, users},
+    whole::{SECONDS, Whole, has_it_do, users},
 };
 
 const ADOPTS: &str = "vault_annotations = true";
@@ -89,7 +89,7 @@ async fn without_the_platforms_word_it_is_the_other_injectors() {
 
 #[tokio::test]
 async fn its_application_reads_the_file_where_it_always_was_and_goes_on_with_its_successors() {
-    let whole = Whole::with(ADOPTS).await;
+    let whole = Whole::with(SECONDS, ADOPTS).await;
     let mut asked = theirs("shop", &[]);
     // The ports of this machine are not the pod's alone.
     for name in ["port", "probe-port"] {
@@ -97,7 +97,8 @@ async fn its_application_reads_the_file_where_it_always_was_and_goes_on_with_its
         asked["metadata"]["annotations"][format!("secretbroker.dev/{name}")] = json!(port);
     }
     asked["metadata"]["annotations"]["secretbroker.dev/overlap"] = json!("3s");
-    whole.has_it_do(&mut asked, "while . /vault/secrets/db.env && query; do sleep 0.2; done");
+    let script = "while . /vault/secrets/db.env && query; do sleep 0.2; done";
+    has_it_do(&mut asked, &format!("{}\n{script}", whole.query_function()));
     let mut pod = whole.made(asked).await;
     pod.start().await;
     until("two successors were used", async || (users(&pod).len() >= 3).then_some(())).await;

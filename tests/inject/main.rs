@@ -18,12 +18,15 @@ mod support;
 mod adopted;
 mod cluster;
 mod edge;
+mod herd;
 mod kubelet;
 mod migrate;
 #[path = "../edge/pki.rs"]
 #[allow(unreachable_pub, reason = "shared")]
 mod pki;
 mod rig;
+mod volumes;
+mod ways;
 mod whole;
 #[path = "../support/workload_api.rs"]
 #[allow(unreachable_pub, reason = "shared")]

@@ -12,29 +12,40 @@ use crate::{
 };
 
 /// A leased user lives for seconds, so that replacements pass by.
-const TTL: (&str, &str) = ("6s", "12s");
+pub(crate) const SECONDS: (&str, &str) = ("6s", "12s");
+/// A leased user outlives the test.
+pub(crate) const HOURS: (&str, &str) = ("1h", "2h");
+
+/// What the pods may do at Vault.
+const POLICY: &str = r#"
+path "database/creds/app" { capabilities = ["read"] }
+path "pki/issue/pods" { capabilities = ["update"] }
+path "sys/leases/*" { capabilities = ["update"] }
+"#;
 
 pub(crate) struct Whole {
     pub rig: Registered,
     pub vault: Vault,
-    postgres: Postgres,
+    pub postgres: Postgres,
     pub shop: String,
 }
 
 impl Whole {
-    pub(crate) async fn start() -> Self {
-        Self::with("").await
+    /// Users are leased for the first time, and renewed up to the second.
+    pub(crate) async fn start(ttl: (&str, &str)) -> Self {
+        Self::with(ttl, "").await
     }
 
     /// One whose webhook is set so.
-    pub(crate) async fn with(settings: &str) -> Self {
+    pub(crate) async fn with(ttl: (&str, &str), settings: &str) -> Self {
         let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
-        vault.database(&postgres, TTL.0, TTL.1).await;
+        vault.database(&postgres, ttl.0, ttl.1).await;
         let rig = Registered::start_at(&vault.address(), settings).await;
         let shop = rig.shop().await;
         rig.trusted(&shop).await;
         let whole = Self { rig, vault, postgres, shop };
         whole.let_pods_log_in().await;
+        whole.vault.audit().await;
         whole
     }
 
@@ -50,9 +61,7 @@ impl Whole {
             "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": true,
         });
         self.vault.write("auth/kubernetes/config", config).await;
-        let policy = "path \"database/creds/app\" { capabilities = [\"read\"] }\n\
-                      path \"sys/leases/*\" { capabilities = [\"update\"] }";
-        self.vault.write("sys/policies/acl/app", json!({ "policy": policy })).await;
+        self.vault.write("sys/policies/acl/app", json!({ "policy": POLICY })).await;
         let role = json!({
             "bound_service_account_names": ["default"],
             "bound_service_account_namespaces": [self.shop],
@@ -61,74 +70,129 @@ impl Whole {
         self.vault.write(&format!("auth/kubernetes/role/{}-default", self.shop), role).await;
     }
 
-    /// A pod whose application does this with the database, and writes what it finds into the volume `out`.
-    async fn pod(&self, name: &str, script: &str, more: &[(&str, &str)]) -> Pod {
+    /// A pod with these further annotations, whose application does this and writes what it finds into the volume `out`.
+    pub(crate) async fn pod(&self, name: &str, more: &[(&str, &str)], script: &str) -> Pod {
+        self.made(self.asked(name, more, script)).await
+    }
+
+    /// What people hand to the API server.
+    pub(crate) fn asked(&self, name: &str, more: &[(&str, &str)], script: &str) -> Value {
         let (port, probes) = (free_port().to_string(), free_port().to_string());
-        let annotations = [
-            ("env", "PGUSER=DB.username,PGPASSWORD=DB.password"),
-            ("overlap", "3s"),
-            ("port", &port),
-            ("probe-port", &probes),
-        ];
-        let mut asked = pod(name, &[&annotations, more].concat());
-        self.has_it_do(&mut asked, script);
-        self.made(asked).await
+        let ports = [("port", port.as_str()), ("probe-port", &probes), ("startup-timeout", "60s")];
+        let mut asked = pod(name, &[&ports, more].concat());
+        has_it_do(&mut asked, script);
+        asked
     }
 
-    /// Has the pod's application do this; it may `query`, and write into the volume `out`.
-    pub(crate) fn has_it_do(&self, asked: &mut Value, script: &str) {
-        let psql = format!(
-            "query() {{ /usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -p {} -d postgres -tAc 'SELECT session_user' >>/out/users 2>>/out/errors; }}\n{script}",
-            self.postgres.port
-        );
-        let container = &mut asked["spec"]["containers"][0];
-        container["command"] = json!(["/bin/sh", "-c", psql]);
-        container["volumeMounts"] = json!([{ "name": "out", "mountPath": "/out" }]);
-        asked["spec"]["volumes"] = json!([{ "name": "out", "emptyDir": {} }]);
-    }
-
-    /// The pod as the API server has it.
+    /// The pod that the API server made of it.
     pub(crate) async fn made(&self, asked: Value) -> Pod {
         let name = asked["metadata"]["name"].as_str().expect("a name").to_owned();
         let (status, made) = self.rig.create(&self.shop, asked).await;
         assert_eq!(status, 201, "{made}");
         Pod::read(&self.rig.kubernetes, &self.shop, &name).await
     }
+
+    /// The command of an application that asks the database who it is.
+    pub(crate) fn query(&self) -> String {
+        format!(
+            "/usr/lib/postgresql/15/bin/psql -h 127.0.0.1 -p {} -d postgres -tAc 'SELECT session_user' >>/out/users 2>>/out/errors",
+            self.postgres.port
+        )
+    }
+
+    /// A pod whose application has its user and password in its environment, and may `query`.
+    async fn querying(&self, name: &str, more: &[(&str, &str)], script: &str) -> Pod {
+        let script = format!("echo started >>/out/starts; {}\n{script}", self.query_function());
+        let env = [("env", "PGUSER=DB.username,PGPASSWORD=DB.password"), ("overlap", "3s")];
+        self.pod(name, &[&env, more].concat(), &script).await
+    }
+
+    pub(crate) fn query_function(&self) -> String {
+        format!("query() {{ {}; }}", self.query())
+    }
+
+    /// Waits until Vault has dropped every user that it leased.
+    pub(crate) async fn nobody_is_left(&self) {
+        until("its users are gone", async || {
+            self.postgres.leased_users().await.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// How often this path of Vault was asked for.
+    pub(crate) fn calls(&self, path: &str) -> usize {
+        self.vault.asked().get(path).copied().unwrap_or_default()
+    }
 }
 
+/// Has the application of a pod do this; what it writes into the volume `out` can be read.
+pub(crate) fn has_it_do(asked: &mut Value, script: &str) {
+    let container = &mut asked["spec"]["containers"][0];
+    container["command"] = json!(["/bin/sh", "-c", script]);
+    container["volumeMounts"] = json!([{ "name": "out", "mountPath": "/out" }]);
+    asked["spec"]["volumes"] = json!([{ "name": "out", "emptyDir": {} }]);
+}
+
+/// The users that the application was, each once.
 pub(crate) fn users(pod: &Pod) -> Vec<String> {
     let mut users: Vec<_> = pod.file("out", "users").lines().map(str::to_owned).collect();
     users.dedup();
     users
 }
 
+/// Waits until the application was a leased user `times` more.
+pub(crate) async fn goes_on(pod: &Pod, times: usize) {
+    let lines = || pod.file("out", "users").lines().count();
+    let before = lines();
+    until("the application goes on", async || (lines() >= before + times).then_some(())).await;
+}
+
 #[tokio::test]
 async fn an_annotated_pod_queries_with_a_leased_user_and_goes_on_with_its_successors() {
-    let whole = Whole::start().await;
-    let mut pod = whole.pod("server", "while query; do sleep 0.2; done", &[]).await;
+    let whole = Whole::start(SECONDS).await;
+    let mut pod = whole.querying("server", &[], "while query; do sleep 0.2; done").await;
     pod.start().await;
     until("two successors were used", async || (users(&pod).len() >= 3).then_some(())).await;
     assert_eq!(pod.file("out", "errors"), "", "no query failed");
     assert!(users(&pod).iter().all(|user| user.starts_with("v-")), "{:?}", users(&pod));
+    pod.end().await;
+    whole.nobody_is_left().await;
+}
 
-    // Its sidecar is killed and comes back; the application goes on with a user of its own.
-    pod.kill("secret-broker").await;
-    let before = users(&pod).len();
-    until("a further one was used", async || (users(&pod).len() > before).then_some(())).await;
-    assert_eq!(pod.file("out", "errors"), "", "no query failed");
-    assert!(pod.stop("app").await.is_some());
+#[tokio::test]
+async fn a_killed_sidecar_comes_back_with_the_lease_and_the_login_that_it_had() {
+    let whole = Whole::start(HOURS).await;
+    let mut pod = whole.querying("killed", &[], "while sleep 0.2; do query; done").await;
+    pod.start().await;
+    goes_on(&pod, 1).await;
+    for _ in 0..3 {
+        pod.kill("secret-broker").await;
+        goes_on(&pod, 2).await;
+    }
+    assert_eq!((users(&pod).len(), pod.file("out", "errors").as_str()), (1, ""));
+    assert_eq!(pod.file("out", "starts"), "started\n", "the application was left alone");
+    assert_eq!(whole.postgres.leased_users().await, users(&pod));
+    let (logins, fetches) =
+        (whole.calls("auth/kubernetes/login"), whole.calls("database/creds/app"));
+    assert_eq!((logins, fetches), (1, 1), "{:?}", whole.vault.asked());
+
+    // Ended in order, it takes everything back; what comes after it in the same pod begins anew.
+    let state = pod.path("secret-broker-state", "state.age");
+    assert!(state.exists());
     assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
-    until("its users are gone", async || {
-        let users: Vec<String> = whole.postgres.leased_users().await;
-        users.is_empty().then_some(())
-    })
-    .await;
+    whole.nobody_is_left().await;
+    assert!(!state.exists(), "nothing of it would be live");
+    pod.restart("secret-broker").await;
+    goes_on(&pod, 2).await;
+    assert_eq!((users(&pod).len(), whole.postgres.leased_users().await.len()), (2, 1));
+    pod.end().await;
+    whole.nobody_is_left().await;
 }
 
 #[tokio::test]
 async fn a_job_ends_when_its_work_does() {
-    let whole = Whole::start().await;
-    let mut pod = whole.pod("job", "query", &[]).await;
+    let whole = Whole::start(SECONDS).await;
+    let mut pod = whole.querying("job", &[], "query").await;
     pod.start().await;
     assert_eq!(pod.ended("app").await, Some(0), "{}", pod.log("app"));
     assert_eq!(users(&pod).len(), 1, "{}", pod.file("out", "errors"));
@@ -138,11 +202,11 @@ async fn a_job_ends_when_its_work_does() {
 
 #[tokio::test]
 async fn a_pod_of_the_workload_api_waits_for_its_registration_and_is_known_by_it() {
-    let whole = Whole::start().await;
+    let whole = Whole::start(SECONDS).await;
     let script = "while query; do sleep 0.2; done";
-    let mut pod = whole.pod("registered", script, &[("tls", "spiffe")]).await;
+    let mut pod = whole.querying("registered", &[("tls", "spiffe")], script).await;
     // The part of the CSI driver: the agent's socket, in a volume of the pod.
-    let api = WorkloadApi::start(&pod.volume("secret-broker-spiffe").join("spire-agent.sock"));
+    let api = WorkloadApi::start(&pod.path("secret-broker-spiffe", "spire-agent.sock"));
     let authority = Authority::new("cluster.local");
     let say = |account: &str| {
         let id = format!("spiffe://cluster.local/ns/{}/sa/{account}", whole.shop);
@@ -168,6 +232,6 @@ async fn a_pod_of_the_workload_api_waits_for_its_registration_and_is_known_by_it
     let before = users(&pod).len();
     until("a further one was used", async || (users(&pod).len() > before).then_some(())).await;
     assert_eq!(pod.file("out", "errors"), "", "no query failed");
-    assert!(pod.stop("app").await.is_some());
-    assert_eq!(pod.stop("secret-broker").await, Some(0), "{}", pod.log("secret-broker"));
+    pod.end().await;
+    whole.nobody_is_left().await;
 }

@@ -69,7 +69,8 @@ fn used(place: &Path) {
 
 fn open(place: &Path) -> StateFile {
     let key = Credential::File(place.join("key"));
-    let settings = config::StateFile { path: place.join("state/state.age"), key };
+    let path = place.join("state/state.age");
+    let settings = config::StateFile { path, key, generate_key: false };
     StateFile::open(&settings, Arc::new(SystemClock)).unwrap()
 }
 

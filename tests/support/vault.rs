@@ -1,6 +1,7 @@
 //! A real Vault server that can be stopped, sealed and started again with its data.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::{Command, Stdio},
 };
@@ -133,6 +134,30 @@ impl Vault {
         let (status, answer) = self.request("POST", path, Some(body)).await;
         assert!(status < 300, "{path}: {status} {answer}");
         answer
+    }
+
+    /// Has the server write down each request from now on.
+    pub async fn audit(&self) {
+        let file = self.directory.path().join("audit.log");
+        let options = json!({ "file_path": file });
+        self.write("sys/audit/file", json!({ "type": "file", "options": options })).await;
+    }
+
+    /// How often each path was asked for since then, by others than root.
+    pub fn asked(&self) -> BTreeMap<String, usize> {
+        let log = fs::read_to_string(self.directory.path().join("audit.log")).expect("a log");
+        let mut asked = BTreeMap::new();
+        // The last line may be half written.
+        for line in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let is_root = line["auth"]["policies"] == json!(["root"]);
+            if line["type"] == "request" && !is_root {
+                let path = line["request"]["path"].as_str().expect("a path");
+                *asked.entry(path.to_owned()).or_default() += 1;
+            }
+        }
+        // Vault itself, when it began to write.
+        asked.remove("sys/audit/test");
+        asked
     }
 
     pub async fn read(&self, path: &str) -> Value {

@@ -214,6 +214,8 @@ pub struct State {
     pub key_file: Option<PathBuf>,
     /// The environment variable that holds the age identity, in place of `key_file`.
     pub key_env: Option<String>,
+    /// Make the identity at the first start, when there is no `key_file` yet.
+    pub generate_key: bool,
 }
 
 /// Logs and health.

@@ -26,7 +26,7 @@ pub struct Vault {
     /// The time for one call.
     pub timeout: Span<{ secs(10) }, 100, { mins(5) }>,
     /// Revoke leases and the token when the broker exits; `true` when absent, unless there is a `[state]` that
-    /// keeps them over a restart.
+    /// keeps them over a restart. With both, they survive a kill alone.
     pub revoke_on_exit: Option<bool>,
     /// The login.
     pub auth: VaultAuth,

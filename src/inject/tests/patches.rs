@@ -62,8 +62,14 @@ fn a_native_sidecar_stands_first_and_everything_else_finds_it() {
         assert!(env.ends_with(&["SECRET_BROKER_ADDRESS", "SECRET_BROKER_CERT_DIR"]), "{env:?}");
     }
     let volumes = names(&pod["spec"]["volumes"], "name");
-    let expected =
-        ["secret-broker-config", "secret-broker-run", "secret-broker-token", "secret-broker-files"];
+    let expected = [
+        "secret-broker-config",
+        "secret-broker-run",
+        "secret-broker-token",
+        "secret-broker-state",
+        "secret-broker-key",
+        "secret-broker-files",
+    ];
     assert_eq!(volumes, expected);
     assert_eq!(pod["spec"]["volumes"][1]["emptyDir"]["medium"], "Memory");
     assert_eq!(pod["spec"]["securityContext"]["supplementalGroups"], json!([65532]));
@@ -76,6 +82,8 @@ fn the_configuration_is_small_and_one_that_the_sidecar_takes() {
     let text = pod["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap();
     assert!(Config::parse(text, "config.toml", &|_| None).is_ok(), "{text}");
     for part in [
+        "generate_key = true\nkey_file = \"/run/secret-broker-key/key\"\npath = \"/run/secret-broker-state/state.age\"",
+        "revoke_on_exit = true",
         "role = \"shop-api\"",
         "client_id = \"spiffe://cluster.local/ns/shop/sa/api\"",
         "token_file = \"/var/run/secrets/secretbroker.dev/token\"",
@@ -195,7 +203,43 @@ fn an_init_container_renders_files_and_ends() {
     assert_eq!(names(&app["volumeMounts"], "mountPath"), ["/run/secrets/broker"]);
     assert_eq!(names(&app["env"], "name"), ["A"], "there is no broker to reach");
     let text = pod["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap();
-    assert!(!text.contains("listen") && !text.contains("http ="), "{text}");
+    for absent in ["listen", "http =", "[state]", "revoke_on_exit"] {
+        assert!(!text.contains(absent), "{absent}: {text}");
+    }
+    let volumes = names(&pod["spec"]["volumes"], "name");
+    assert!(!volumes.contains(&"secret-broker-state"), "{volumes:?}");
+}
+
+#[test]
+fn state_and_key_lie_in_two_memory_volumes_of_the_sidecars_alone() {
+    for mode in ["native", "plain"] {
+        let (_, pod) = patched(&pod_with(&[("secrets", "DB"), ("mode", mode)])).unwrap();
+        for volume in ["secret-broker-state", "secret-broker-key"] {
+            let all = pod["spec"]["volumes"].as_array().unwrap();
+            let made = all.iter().find(|one| one["name"] == volume).expect("a volume");
+            assert_eq!(made["emptyDir"]["medium"], "Memory", "{volume}");
+            let containers = ["initContainers", "containers"]
+                .iter()
+                .flat_map(|list| pod["spec"][list].as_array().unwrap());
+            let with =
+                containers.filter(|one| names(&one["volumeMounts"], "name").contains(&volume));
+            assert_eq!(with.map(|one| &one["name"]).collect::<Vec<_>>(), ["secret-broker"]);
+        }
+    }
+}
+
+#[test]
+fn the_files_of_a_secret_are_for_the_pods_group_where_it_has_one() {
+    let mut pod = pod_with(&[("secrets", "DB"), ("tls", "files"), ("tls-secret", "certs")]);
+    let mode = |pod: &Value| {
+        let (_, pod) = patched(pod).unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        let tls = volumes.iter().find(|one| one["name"] == "secret-broker-tls").expect("it");
+        tls["secret"]["defaultMode"].as_u64().expect("a mode")
+    };
+    assert_eq!(mode(&pod), 0o444);
+    pod["spec"]["securityContext"] = json!({ "fsGroup": 2000 });
+    assert_eq!(mode(&pod), 0o440);
 }
 
 #[test]
@@ -250,12 +294,20 @@ fn a_mount_of_the_pods_own_in_the_brokers_place_is_refused() {
 
 #[test]
 fn vault_issues_the_applications_certificate_too() {
-    let pairs = [("secrets", "DB"), ("tls", "vault-pki"), ("tls-path", "pki/issue/pods")];
+    // The mode of files is theirs alone: the key stays the group's.
+    let pairs = [
+        ("secrets", "DB"),
+        ("tls", "vault-pki"),
+        ("tls-path", "pki/issue/pods"),
+        ("files", "password=DB.password"),
+        ("files-mode", "0444"),
+    ];
     let (_, pod) = patched(&pod_with(&pairs)).unwrap();
     let args = container(&pod, "initContainers", "secret-broker")["args"].to_string();
     for file in ["ca.pem", "client.pem", "client.key"] {
         assert!(args.contains(&format!(":/run/secret-broker/{file}:440")), "{args}");
     }
+    assert!(args.contains(":/run/secrets/broker/password:444"), "{args}");
     let text = pod["metadata"]["annotations"]["secretbroker.dev/config"].as_str().unwrap();
     assert!(Config::parse(text, "config.toml", &|_| None).is_ok(), "{text}");
     assert!(text.contains("uri_sans = \"spiffe://cluster.local/ns/shop/sa/api\""), "{text}");
