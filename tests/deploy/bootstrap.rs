@@ -208,7 +208,7 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
     rig.vault.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
     let theirs =
         json!({ "kubernetes_host": "https://other.example:6443", "disable_local_ca_jwt": true });
-    rig.vault.write("auth/kubernetes/config", theirs).await;
+    rig.vault.write("auth/kubernetes/config", theirs.clone()).await;
     let host = async || {
         let config = rig.vault.read("auth/kubernetes/config").await;
         config["data"]["kubernetes_host"].as_str().unwrap().to_owned()
@@ -236,9 +236,7 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
     assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
 
     // A mount of its own has both log in.
-    rig.vault
-        .write("auth/kubernetes/config", json!({ "kubernetes_host": "https://other.example:6443" }))
-        .await;
+    rig.vault.write("auth/kubernetes/config", theirs).await;
     rig.write(&CONFIG.replace(
         "[bootstrap.kubernetes]\n",
         "[bootstrap.kubernetes]\nmount = \"kubernetes-eu\"\n",
