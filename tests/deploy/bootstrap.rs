@@ -208,7 +208,7 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
     rig.vault.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
     let theirs =
         json!({ "kubernetes_host": "https://other.example:6443", "disable_local_ca_jwt": true });
-    rig.vault.write("auth/kubernetes/config", theirs).await;
+    rig.vault.write("auth/kubernetes/config", theirs.clone()).await;
     // Policies are nobody's in particular.
     let policy = json!({ "policy": "# the other cluster's\n" });
     rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
@@ -246,9 +246,7 @@ async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_
 
     // A mount of its own has both log in, each with policies of its own.
     rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
-    rig.vault
-        .write("auth/kubernetes/config", json!({ "kubernetes_host": "https://other.example:6443" }))
-        .await;
+    rig.vault.write("auth/kubernetes/config", theirs).await;
     rig.write(&CONFIG.replace(
         "[bootstrap.kubernetes]\n",
         "[bootstrap.kubernetes]\nmount = \"kubernetes-eu\"\n",

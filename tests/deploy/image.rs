@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, p
 
 use serde_json::Value;
 
-use super::{output, root, run};
+use super::{output, root, run, support::tool};
 
 /// Builds the image and returns its digest.
 fn build(out: &Path) -> String {
@@ -78,6 +78,10 @@ fn the_image_holds_two_static_programs_and_no_shell_and_is_the_same_each_time() 
         let here = root().display().to_string();
         assert!(!text.windows(here.len()).any(|w| w == here.as_bytes()), "{name} names {here}");
     }
+    let mut check = Command::new(tool("cyclonedx/bin/python"));
+    check.arg(root().join("tests/deploy/bom.py")).arg(first.join("secret-broker.cdx.json"));
+    let (fine, said) = run(&mut check);
+    assert!(fine, "{said}");
     let bom: Value =
         serde_json::from_slice(&fs::read(first.join("secret-broker.cdx.json")).unwrap()).unwrap();
     assert_eq!(bom["bomFormat"], "CycloneDX");
