@@ -118,7 +118,7 @@ metadata:
         migrated.differences.iter().map(|(_, d)| format!("{}: {}", d.annotation, d.what)).collect();
     for part in [
         "agent-inject-secret-a: without a template",
-        "agent-inject-template-b: `{{ .Data.x | toJSON }}` has no counterpart",
+        "agent-inject-template-b: \"{{ .Data.x | toJSON }}\" has no counterpart",
         "agent-inject-perms-*: all files",
         "agent-inject-command-b: no command runs",
         "tls-skip-verify: Vault's certificate is always checked",
