@@ -154,16 +154,20 @@ impl SecretVersions {
 
     /// Notes that this many versions were made, so that no number is used again, and removes what is not kept.
     async fn note(&self, version: u64) -> Result<(), Fault> {
-        let oldest = self.forget(&self.head().await?, version).await?;
+        let forgotten = self.forget(&self.head().await?, version).await;
         self.change(|head| {
             let is_new = head.latest() < version;
             if is_new {
                 head.annotate("latest", &version.to_string());
-                head.annotate("oldest", &oldest.to_string());
+                // What could not be removed is with the next.
+                if let Ok(oldest) = &forgotten {
+                    head.annotate("oldest", &oldest.to_string());
+                }
             }
             Ok(is_new)
         })
-        .await
+        .await?;
+        forgotten.map(drop)
     }
 
     /// The latest version by the head and by what lies beside it: whoever made a version may have
