@@ -31,6 +31,9 @@ use crate::{config::inject::Limits, tls::own::LiveServer};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The time for calls that are under way at the end.
 const DRAIN: Duration = Duration::from_secs(5);
+/// The least time for a connection on which nothing comes: the API server keeps those for 90 seconds, and a review that it
+/// sends while one is closed fails.
+const IDLE: Duration = Duration::from_mins(2);
 /// The largest request line and headers, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 const JSON: &str = "application/json";
@@ -90,7 +93,7 @@ impl Edge {
         let mut server = http1::Builder::new();
         server
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.request_timeout)
+            .header_read_timeout(self.limits.request_timeout.max(IDLE))
             .max_buf_size(MAX_HEAD);
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
         // A caller that breaks off harms nobody.

@@ -89,7 +89,7 @@ async fn without_the_platforms_word_it_is_the_other_injectors() {
 
 #[tokio::test]
 async fn its_application_reads_the_file_where_it_always_was_and_goes_on_with_its_successors() {
-    let whole = Whole::with(SECONDS, ADOPTS).await;
+    let whole = Whole::with(SECONDS, ADOPTS, 1).await;
     let mut asked = theirs("shop", &[]);
     // The ports of this machine are not the pod's alone.
     for name in ["port", "probe-port"] {

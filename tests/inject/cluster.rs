@@ -1,6 +1,7 @@
 //! The webhook behind a real API server: registered, trusted, asked.
 
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     rig::{Webhook, pod},
@@ -10,12 +11,22 @@ use crate::{
 const API: &str = "/apis/admissionregistration.k8s.io/v1";
 const RESTRICTED: &str = "pod-security.kubernetes.io/enforce";
 
+/// All places of this machine, for who needs it alone.
+pub(crate) const ALL: u32 = 64;
+static PLACES: Semaphore = Semaphore::const_new(ALL as usize);
+
+/// Waits for so many places.
+pub(crate) async fn places(number: u32) -> SemaphorePermit<'static> {
+    PLACES.acquire_many(number).await.expect("it is never closed")
+}
+
 /// A webhook that keeps its certificate in a Secret and tells the API server of it, with its own service account's rights.
 pub(crate) struct Registered {
     pub kubernetes: Kubernetes,
     webhook: Webhook,
     namespace: String,
     name: String,
+    _places: SemaphorePermit<'static>,
 }
 
 /// Lets a service account do what these rules say, in the whole cluster.
@@ -28,15 +39,15 @@ async fn everywhere(kubernetes: &Kubernetes, namespace: &str, account: &str, rul
 
 impl Registered {
     pub(crate) async fn start(settings: &str) -> Self {
-        Self::with(settings, None).await
+        Self::with(settings, None, places(1).await).await
     }
 
     /// One whose pods read from this Vault.
-    pub(crate) async fn start_at(vault: &str, settings: &str) -> Self {
-        Self::with(settings, Some(vault)).await
-    }
-
-    async fn with(more: &str, vault: Option<&str>) -> Self {
+    pub(crate) async fn with(
+        more: &str,
+        vault: Option<&str>,
+        places: SemaphorePermit<'static>,
+    ) -> Self {
         let kubernetes = Kubernetes::start().await;
         let namespace = kubernetes.namespace("webhook", json!({})).await;
         let name = namespace.clone();
@@ -80,7 +91,7 @@ impl Registered {
         }
         webhook.run();
         webhook.ready().await;
-        Self { kubernetes, webhook, namespace, name }
+        Self { kubernetes, webhook, namespace, name, _places: places }
     }
 
     /// A namespace whose pods the webhook sees, and which takes only pods of the profile `restricted`.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Instant};
 use futures_util::future::join_all;
 
 use crate::{
+    cluster::ALL,
     kubelet::Pod,
     whole::{HOURS, Whole},
 };
@@ -36,7 +37,7 @@ async fn made(whole: &Whole) -> Vec<Pod> {
 
 #[tokio::test]
 async fn two_hundred_pods_that_start_at_once_cost_vault_one_login_and_one_fetch_each() {
-    let whole = Whole::start(HOURS).await;
+    let whole = Whole::with(HOURS, "", ALL).await;
     let begun = Instant::now();
     let mut pods = made(&whole).await;
     assert_eq!(pods.len(), PODS);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Registered,
+    cluster::{Registered, places},
     kubelet::Pod,
     pki::{Authority, Leaf},
     rig::pod,
@@ -33,14 +33,15 @@ pub(crate) struct Whole {
 impl Whole {
     /// Users are leased for the first time, and renewed up to the second.
     pub(crate) async fn start(ttl: (&str, &str)) -> Self {
-        Self::with(ttl, "").await
+        Self::with(ttl, "", 1).await
     }
 
-    /// One whose webhook is set so.
-    pub(crate) async fn with(ttl: (&str, &str), settings: &str) -> Self {
+    /// One whose webhook is set so, and that takes so many of the machine's places.
+    pub(crate) async fn with(ttl: (&str, &str), settings: &str, number: u32) -> Self {
+        let places = places(number).await;
         let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
         vault.database(&postgres, ttl.0, ttl.1).await;
-        let rig = Registered::start_at(&vault.address(), settings).await;
+        let rig = Registered::with(settings, Some(&vault.address()), places).await;
         let shop = rig.shop().await;
         rig.trusted(&shop).await;
         let whole = Self { rig, vault, postgres, shop };

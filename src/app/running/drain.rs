@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Running;
+use crate::domain::fault::{Fault, Reason};
 
-/// The longest time for revoking leases and the token.
+/// The longest time for revoking leases.
 const REVOKE_TIME: Duration = Duration::from_secs(10);
+/// The longest time for revoking the token, which takes with it what is left of its leases.
+const TOKEN_TIME: Duration = Duration::from_secs(5);
 
 impl Running {
     pub(super) async fn drain(mut self) {
@@ -37,28 +40,31 @@ impl Running {
     /// Waits until the keepers revoked what they should, then revokes the token. A state that holds nothing live any more
     /// goes too: the next start would serve from it what was revoked.
     async fn revoke(self) {
-        let vault = self.vault.load_full().filter(|_| self.revoke_on_exit);
-        let revoke = async {
-            let _ = self.keepers.await;
-            match vault {
+        let leases = timeout(REVOKE_TIME.max(self.fixed.server.drain), self.keepers).await;
+        if !self.revoke_on_exit {
+            return;
+        }
+        let token = async {
+            match self.vault.load_full() {
                 Some(vault) => vault.store.close().await,
                 None => Ok(()),
             }
         };
-        match timeout(REVOKE_TIME.max(self.fixed.server.drain), revoke).await {
-            Err(_) => {
-                tracing::warn!("not all leases could be revoked in time; they end by themselves");
+        let late = |_| Err(Fault::new(Reason::Timeout, "Vault does not answer"));
+        let token = timeout(TOKEN_TIME, token).await.unwrap_or_else(late);
+        if let Err(fault) = &token {
+            tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
+        }
+        if leases.is_err() {
+            tracing::warn!("not all leases could be revoked in time; they end with the token");
+            if token.is_err() {
+                return;
             }
-            Ok(Err(fault)) => {
-                tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
-            }
-            Ok(Ok(())) => {
-                if let Some((saving, _)) = self.saving.filter(|_| self.revoke_on_exit)
-                    && let Err(error) = saving.forget().await
-                {
-                    tracing::error!(%error, "the state could not be removed");
-                }
-            }
+        }
+        if let Some((saving, _)) = self.saving
+            && let Err(error) = saving.forget().await
+        {
+            tracing::error!(%error, "the state could not be removed");
         }
     }
 }
