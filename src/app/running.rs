@@ -150,8 +150,7 @@ impl Running {
         let mut tasks = JoinSet::new();
         let revoke_on_exit = vault.as_ref().is_none_or(|vault| vault.revoke_on_exit);
         let vault = connect(vault, &around, 0)?;
-        import_session(vault.as_ref(), left.session.as_ref());
-        keep_session(&mut tasks, vault.as_ref());
+        keep_session(&mut tasks, vault.as_ref(), left.session.as_ref());
         let (broker, keepers) = Broker::new(
             Arc::clone(&around.clock),
             Arc::clone(&around.metrics) as _,
@@ -293,7 +292,7 @@ impl Running {
         self.vaults += 1;
         match connect(vault, &self.around, self.vaults) {
             Ok(vault) => {
-                keep_session(&mut self.tasks, vault.as_ref());
+                keep_session(&mut self.tasks, vault.as_ref(), None);
                 self.vault.store(vault.map(Arc::new));
             }
             Err(error) => tracing::error!(%error, "the connection to Vault stays as it was"),
@@ -367,19 +366,16 @@ fn connect(
     Ok(vault.map(|vault| Server::connect(vault, around, mark)).transpose()?)
 }
 
-fn import_session(vault: Option<&Server>, session: Option<&SavedSession>) {
-    if let (Some(vault), Some(session)) = (vault, session)
-        && let Err(fault) = vault.store.import_session(&session.content)
+/// Keeps Vault's session alive, the saved one if there is one.
+fn keep_session(tasks: &mut JoinSet<()>, vault: Option<&Server>, saved: Option<&SavedSession>) {
+    let Some(vault) = vault else { return };
+    if let Some(saved) = saved
+        && let Err(fault) = vault.store.import_session(&saved.content)
     {
         tracing::warn!(%fault, "the saved session is not used");
     }
-}
-
-fn keep_session(tasks: &mut JoinSet<()>, vault: Option<&Server>) {
-    if let Some(vault) = vault {
-        let store = Arc::clone(&vault.store);
-        tasks.spawn(async move { store.run().await });
-    }
+    let store = Arc::clone(&vault.store);
+    tasks.spawn(async move { store.run().await });
 }
 
 fn prefetched(catalogue: &Catalogue) -> Vec<String> {

@@ -162,7 +162,7 @@ impl Object<'_> {
         let theirs = there.get(name).and_then(Value::as_array);
         if let (Some(theirs), Some(Value::Array(ours))) = (theirs, fields.get_mut(name)) {
             if theirs.iter().any(|one| one == "*") {
-                *ours = theirs.clone();
+                ours.clone_from(theirs);
             } else {
                 let new: Vec<_> =
                     theirs.iter().filter(|one| !ours.contains(one)).cloned().collect();

@@ -90,7 +90,7 @@ async fn vault_issues_the_certificates_of_both_sides() {
     // Killed, it has certificates issued anew; the application's user stays.
     pod.kill("secret-broker").await;
     goes_on(&pod, 2).await;
-    assert_eq!(users(&pod).len(), 1);
+    assert_eq!(users(&pod).len(), 1, "{}", pod.log("secret-broker"));
     pod.end().await;
     whole.nobody_is_left().await;
 }

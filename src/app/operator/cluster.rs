@@ -120,13 +120,13 @@ impl InCluster {
         loop {
             let now = changes.borrow_and_update().clone();
             let whole = is_due(&mut looked, interval);
-            let compares = whole && is_due(&mut compared, self.settings.compare_interval);
+            let with_copies = whole && is_due(&mut compared, self.settings.compare_interval);
             let secrets = if whole {
                 engine.catalogue().keys().cloned().collect()
             } else {
                 changed(&seen, &now)
             };
-            backups.follow(engine, &secrets, compares).await;
+            backups.follow(engine, &secrets, with_copies).await;
             match status.write(engine, &secrets).await {
                 Ok(()) => seen = now,
                 // With the next change, or the next look at all.
@@ -192,7 +192,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_whole_is_due_at_once_and_then_at_its_interval() {
-        let (mut last, interval) = (None, Duration::from_secs(60));
+        let (mut last, interval) = (None, Duration::from_mins(1));
         assert!(is_due(&mut last, interval));
         assert!(!is_due(&mut last, interval));
         tokio::time::advance(interval).await;
