@@ -394,6 +394,26 @@ func signed(t *testing.T, key string, claims jwt.MapClaims) string {
 	return token
 }
 
+func TestATokenForAnAudienceIsRefusedUnlessThatIsNamed(t *testing.T) {
+	broker, client := started(t)
+	key := strings.Repeat("1", 32)
+	broker.Set("JWT", 1, map[string]string{"value": key})
+	live, err := client.Live(t.Context(), "JWT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	theirs := signed(t, key, jwt.MapClaims{"aud": "theirs", "sub": "me"})
+	for _, options := range [][]jwt.ParserOption{nil, {jwt.WithAudience("mine")}, {jwt.WithSubject("me")}} {
+		if err := brokerjwt.Verify(live, theirs, jwt.MapClaims{}, options...); !errors.Is(err, jwt.ErrTokenInvalidAudience) {
+			t.Error(err)
+		}
+	}
+	if err := brokerjwt.Verify(live, theirs, &jwt.RegisteredClaims{}, jwt.WithAudience("mine", "theirs")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTokensOutliveARotation(t *testing.T) {
 	broker, client := started(t)
 	one, two, three := strings.Repeat("1", 32), strings.Repeat("2", 32), strings.Repeat("3", 32)

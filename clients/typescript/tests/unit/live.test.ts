@@ -300,7 +300,10 @@ test("current, next and previous keys verify, and no other", async (t) => {
   await assert.rejects(keys.verify(await foreign(bytes("b".repeat(64)), "HS512")), errors.JOSEError);
   await assert.rejects(keys.verify(await keys.sign({}, { lifetimeSecs: -61 })), errors.JWTExpired);
   assert.ok((await keys.verify(await keys.sign({}, { lifetimeSecs: -30 }))).exp);
-  assert.deepEqual(await keys.verify(await keys.sign({ aud: "somebody else's" })), { aud: "somebody else's" });
+  const theirs = await keys.sign({ aud: "theirs" });
+  await assert.rejects(keys.verify(theirs), errors.JWTClaimValidationFailed);
+  await assert.rejects(keys.verify(theirs, { audience: "mine" }), errors.JWTClaimValidationFailed);
+  assert.deepEqual(await keys.verify(theirs, { audience: "theirs" }), { aud: "theirs" });
   await assert.rejects(keys.verify("nonsense"), errors.JOSEError);
   await live.close();
 });

@@ -302,6 +302,18 @@ class ClientTest {
   }
 
   @Test
+  void aTokenForAnAudienceIsRefusedUnlessThatIsNamed() throws Exception {
+    broker.set("JWT", 1, Map.of("value", "1".repeat(32)));
+    try (Live live = client.live("JWT")) {
+      Tokens tokens = new Tokens(live);
+      String theirs = tokens.sign(new JWTClaimsSet.Builder().audience("theirs").build());
+      assertThrows(BadJWTException.class, () -> tokens.verify(theirs));
+      assertThrows(BadJWTException.class, () -> tokens.verify(theirs, "mine"));
+      assertEquals(List.of("theirs"), tokens.verify(theirs, "theirs").getAudience());
+    }
+  }
+
+  @Test
   void tokensOutliveARotation() throws Exception {
     String one = "1".repeat(32);
     String two = "2".repeat(32);
