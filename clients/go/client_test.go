@@ -277,6 +277,56 @@ func TestAHookThatDoesNotReturnKeepsNeitherTheHandleNorAnotherHookWaiting(t *tes
 	broker.AwaitReport(3, brokerpb.Outcome_OUTCOME_APPLIED)
 }
 
+func TestAHookThatIsBehindSkipsToTheLatestVersion(t *testing.T) {
+	broker, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	ends, began := make(chan struct{}), make(chan uint64, 8)
+	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) {
+		began <- secret.Generation()
+		<-ends
+	})
+	broker.Set("DB", 2, nil)
+	if generation := <-began; generation != 2 {
+		t.Error(generation)
+	}
+	for generation := uint64(3); generation < 6; generation++ {
+		broker.Set("DB", generation, nil)
+		if _, err := live.After(t.Context(), generation-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(ends)
+	if generation := <-began; generation != 5 {
+		t.Error(generation)
+	}
+	broker.AwaitReport(5, brokerpb.Outcome_OUTCOME_APPLIED)
+}
+
+func TestAHandleThatIsClosedWhileAHookWaitsReportsNothing(t *testing.T) {
+	broker, client := started(t)
+	for generation := uint64(2); generation < 40; generation++ { // whether one is sent is a race
+		live, err := client.Live(t.Context(), "DB")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := make(chan struct{})
+		live.OnChange(func(ctx context.Context, _ *secretbroker.Secret) {
+			close(began)
+			<-ctx.Done()
+		})
+		broker.Set("DB", generation, nil)
+		<-began
+		live.Close()
+	}
+	if reports := broker.Reports(); len(reports) > 0 {
+		t.Error(reports)
+	}
+}
+
 func TestAClosedClientEndsItsHandlesAndSaysSo(t *testing.T) {
 	_, client := started(t)
 	live, err := client.Live(t.Context(), "DB")
