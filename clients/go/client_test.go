@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -277,6 +278,56 @@ func TestAHookThatDoesNotReturnKeepsNeitherTheHandleNorAnotherHookWaiting(t *tes
 	broker.AwaitReport(3, brokerpb.Outcome_OUTCOME_APPLIED)
 }
 
+func TestAHookThatIsBehindSkipsToTheLatestVersion(t *testing.T) {
+	broker, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	ends, began := make(chan struct{}), make(chan uint64, 8)
+	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) {
+		began <- secret.Generation()
+		<-ends
+	})
+	broker.Set("DB", 2, nil)
+	if generation := <-began; generation != 2 {
+		t.Error(generation)
+	}
+	for generation := uint64(3); generation < 6; generation++ {
+		broker.Set("DB", generation, nil)
+		if _, err := live.After(t.Context(), generation-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(ends)
+	if generation := <-began; generation != 5 {
+		t.Error(generation)
+	}
+	broker.AwaitReport(5, brokerpb.Outcome_OUTCOME_APPLIED)
+}
+
+func TestAHandleThatIsClosedWhileAHookWaitsReportsNothing(t *testing.T) {
+	broker, client := started(t)
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.OnChange(func(ctx context.Context, _ *secretbroker.Secret) { <-ctx.Done() })
+	// Each takes its time to be taken away, in which a report could be sent.
+	var others sync.WaitGroup
+	for range 2000 {
+		others.Add(1)
+		live.OnChange(func(context.Context, *secretbroker.Secret) { others.Done() })
+	}
+	broker.Set("DB", 2, nil)
+	others.Wait()
+	live.Close()
+	if reports := broker.Reports(); len(reports) > 0 {
+		t.Error(reports)
+	}
+}
+
 func TestAClosedClientEndsItsHandlesAndSaysSo(t *testing.T) {
 	_, client := started(t)
 	live, err := client.Live(t.Context(), "DB")
@@ -392,6 +443,26 @@ func signed(t *testing.T, key string, claims jwt.MapClaims) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+func TestATokenForAnAudienceIsRefusedUnlessThatIsNamed(t *testing.T) {
+	broker, client := started(t)
+	key := strings.Repeat("1", 32)
+	broker.Set("JWT", 1, map[string]string{"value": key})
+	live, err := client.Live(t.Context(), "JWT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	theirs := signed(t, key, jwt.MapClaims{"aud": "theirs", "sub": "me"})
+	for _, options := range [][]jwt.ParserOption{nil, {jwt.WithAudience("mine")}, {jwt.WithSubject("me")}} {
+		if err := brokerjwt.Verify(live, theirs, jwt.MapClaims{}, options...); !errors.Is(err, jwt.ErrTokenInvalidAudience) {
+			t.Error(err)
+		}
+	}
+	if err := brokerjwt.Verify(live, theirs, &jwt.RegisteredClaims{}, jwt.WithAudience("mine", "theirs")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTokensOutliveARotation(t *testing.T) {

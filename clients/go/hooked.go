@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// hooked is a hook that is called with each version, in order and one after the other, by a goroutine of its own: a slow
-// one keeps neither the handle nor another hook waiting.
+// hooked is a hook that is called with new versions, in order and one after the other, by a goroutine of its own: a slow
+// one keeps neither the handle nor another hook waiting, and goes on with the latest version.
 type hooked struct {
 	hook  Hook
 	taken uint64 // the generation that it took over; guarded by kept
@@ -14,7 +14,7 @@ type hooked struct {
 	stop  context.CancelFunc
 
 	mu      sync.Mutex
-	waiting []*Secret
+	latest  *Secret            // that the hook has not come to
 	arrived chan struct{}      // has room for one
 	newer   context.CancelFunc // ends the context of the call that runs
 }
@@ -24,11 +24,11 @@ func newHooked(ctx context.Context, hook Hook, current uint64) *hooked {
 	return &hooked{hook: hook, taken: current, ctx: ctx, stop: stop, arrived: make(chan struct{}, 1), newer: func() {}}
 }
 
-// tell has the hook called with a version, and ends the context of the call with the one before.
+// tell has the hook called with a version, in place of one that it has not come to, and ends the context of the call with the one before.
 func (h *hooked) tell(secret *Secret) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.waiting = append(h.waiting, secret)
+	h.latest = secret
 	h.newer()
 	select {
 	case h.arrived <- struct{}{}:
@@ -51,7 +51,7 @@ func (h *hooked) run(took func(generation uint64)) {
 // next waits for a version, and gives the context for the call; nil when the hook was taken away.
 func (h *hooked) next() (*Secret, context.Context) {
 	for h.ctx.Err() == nil {
-		if secret, ctx := h.first(); secret != nil {
+		if secret, ctx := h.take(); secret != nil {
 			return secret, ctx
 		}
 		select {
@@ -62,19 +62,16 @@ func (h *hooked) next() (*Secret, context.Context) {
 	return nil, nil
 }
 
-func (h *hooked) first() (*Secret, context.Context) {
+func (h *hooked) take() (*Secret, context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.newer()
-	if len(h.waiting) == 0 {
+	secret := h.latest
+	if secret == nil {
 		return nil, nil
 	}
-	secret := h.waiting[0]
-	h.waiting[0] = nil
-	h.waiting = h.waiting[1:]
+	h.latest = nil
 	ctx, newer := context.WithCancel(h.ctx)
-	if h.newer = newer; len(h.waiting) > 0 {
-		newer()
-	}
+	h.newer = newer
 	return secret, ctx
 }

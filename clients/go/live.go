@@ -24,8 +24,9 @@ type Live struct {
 	hooks  []func()
 }
 
-// A Hook is called with each new version, in order and one after the other, by a goroutine of its own, and returns once
-// the application uses nothing older any more. Its context ends when a newer version arrives or the handle is closed.
+// A Hook is called with new versions, in order and one after the other, by a goroutine of its own, and returns once the
+// application uses nothing older any more. Its context ends when a newer version arrives or the handle is closed. One
+// that is slow may skip versions in between.
 type Hook func(ctx context.Context, secret *Secret)
 
 // A LiveOption changes how a [Live] handle behaves. Of handles that share, the first one decides.
@@ -118,10 +119,11 @@ func (l *Live) Close() {
 		return
 	}
 	l.closed = true
+	// First: when it was the last handle, hooks that are taken away have not taken over what they were at.
+	l.kept.client.lives.release(l.kept)
 	for _, stop := range l.hooks {
 		stop()
 	}
-	l.kept.client.lives.release(l.kept)
 }
 
 // Format prints the handle without its values, whatever the verb.

@@ -6,6 +6,8 @@
 package brokerjwt
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +38,7 @@ func Sign(live *secretbroker.Live, claims jwt.Claims) (string, error) {
 
 // Verify verifies a token and fills the claims, which are a [jwt.MapClaims] or a pointer to a struct that embeds
 // [jwt.RegisteredClaims]. Claims of time are checked with a leeway of a minute; more can be demanded by options such as
-// [jwt.WithIssuer].
+// [jwt.WithIssuer]. A token for an audience is refused unless [jwt.WithAudience] names it.
 func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ...jwt.ParserOption) error {
 	secret := live.Current()
 	var keys jwt.VerificationKeySet
@@ -61,5 +63,23 @@ func Verify(live *secretbroker.Live, token string, claims jwt.Claims, options ..
 	options = append([]jwt.ParserOption{jwt.WithLeeway(leeway)}, options...)
 	options = append(options, jwt.WithValidMethods([]string{method.Alg()}))
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return keys, nil }, options...)
+	if err == nil && !nameAudience(options) {
+		return forNobody(claims)
+	}
+	return err
+}
+
+// nameAudience tells whether the options demand an audience: then they refuse one that nobody has.
+func nameAudience(options []jwt.ParserOption) bool {
+	nobodys := jwt.RegisteredClaims{Audience: jwt.ClaimStrings{rand.Text()}}
+	return errors.Is(jwt.NewValidator(options...).Validate(nobodys), jwt.ErrTokenInvalidAudience)
+}
+
+// forNobody refuses claims that are addressed to an audience (RFC 7519, 4.1.3).
+func forNobody(claims jwt.Claims) error {
+	audience, err := claims.GetAudience()
+	if err == nil && len(audience) > 0 {
+		err = jwt.ErrTokenInvalidAudience
+	}
 	return err
 }

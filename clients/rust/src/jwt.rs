@@ -43,13 +43,9 @@ pub struct Tokens {
 
 impl Tokens {
     /// Tokens of this secret. `exp` and `nbf` are checked where a token has them, with a leeway of 60 seconds;
-    /// `aud` is not.
+    /// one with an `aud` is refused unless [`Tokens::validation`] names that audience.
     pub fn new(live: Live) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.required_spec_claims.clear();
-        validation.validate_nbf = true;
-        validation.validate_aud = false;
-        Self { live, validation }
+        Self { live, validation: checks() }
     }
 
     /// Checks tokens in your own way; the algorithm stays HS256.
@@ -95,6 +91,14 @@ impl Tokens {
     }
 }
 
+/// The checks unless told otherwise. A token for an audience is for others, since none is named here (RFC 7519, 4.1.3).
+fn checks() -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.required_spec_claims.clear();
+    validation.validate_nbf = true;
+    validation
+}
+
 /// All keys that are accepted now, the likeliest first.
 fn keys(secret: &Secret) -> impl Iterator<Item = &[u8]> {
     let previous = secret.previous().and_then(|previous| previous.field(VALUE));
@@ -110,6 +114,23 @@ fn is_long_enough(key: &&[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::proto;
+
+    #[test]
+    fn a_token_for_an_audience_is_refused_unless_that_is_named() {
+        let key = [7; SMALLEST_KEY];
+        let sign = |claims| encode(&Header::default(), &claims, &EncodingKey::from_secret(&key));
+        let theirs = sign(serde_json::json!({ "aud": "theirs" })).unwrap();
+        let of_nobody = sign(serde_json::json!({ "sub": "ada" })).unwrap();
+        let verify = |token: &str, checks: &Validation| {
+            decode::<serde_json::Value>(token, &DecodingKey::from_secret(&key), checks)
+        };
+        assert!(verify(&of_nobody, &checks()).is_ok());
+        let refused = verify(&theirs, &checks()).unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::InvalidAudience));
+        let mut named = checks();
+        named.set_audience(&["theirs"]);
+        assert!(verify(&theirs, &named).is_ok());
+    }
 
     #[tokio::test]
     async fn a_short_key_verifies_nothing() {

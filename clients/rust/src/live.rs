@@ -133,7 +133,8 @@ impl Live {
 
     /// Calls `hook` with each new version, from now on. It is called at the change, must not block, and returns
     /// a future that ends once the application uses nothing older any more. The version is acknowledged when
-    /// the futures of all hooks ended well: then the broker may revoke its predecessors.
+    /// the futures of all hooks ended well: then the broker may revoke its predecessors. Hooks skip no version;
+    /// of those that a slow one keeps waiting only the latest is acknowledged, and none is held for it here.
     pub fn on_change<F, R>(&self, hook: F) -> Hook
     where
         F: Fn(Arc<Secret>) -> R + Send + Sync + 'static,
@@ -258,6 +259,12 @@ impl Board {
         before.filter(|before| before.generation() != generation).map(|_| secret)
     }
 
+    /// The version of this generation, while it is the current one.
+    fn still(&self, generation: u64) -> Option<Arc<Secret>> {
+        let current = self.current.get().map(|current| current.load_full());
+        current.filter(|current| current.generation() == generation)
+    }
+
     /// The watch ended: the broker will not serve this secret to us as things are.
     fn ended(&self, error: Error) {
         self.told.send_modify(|told| {
@@ -287,14 +294,13 @@ async fn keep(client: Client, name: String, board: Arc<Board>, acknowledge: bool
             Some(event) = events.next() => match event {
                 Ok(event) => {
                     if let Some(secret) = board.show(event) {
-                        let taken = board.hooks.begin(&secret);
-                        takings.push_back(async move { taken.await.then_some(secret) });
+                        takings.push_back(board.hooks.begin(&secret));
                     }
                 }
                 Err(error) => board.ended(error),
             },
             Some(taken) = takings.next(), if !takings.is_empty() => {
-                if let Some(secret) = taken.filter(|_| acknowledge) {
+                if let Some(secret) = taken.filter(|_| acknowledge).and_then(|taken| board.still(taken)) {
                     reports.spawn(report(client.clone(), secret, Arc::clone(&board)));
                 }
             }

@@ -1,14 +1,15 @@
 /**
  * What an application does when a version changes.
  *
- * Each hook is called with each version, in order and one after the other: a slow one keeps neither the handle nor another
- * hook waiting. One that fails has not taken its version over.
+ * Each hook is called with new versions, in order and one after the other: a slow one keeps neither the handle nor another
+ * hook waiting, and goes on with the latest version, so that it may skip some in between. One that fails has not taken its
+ * version over.
  */
 
 import type { Holder } from "./holders.js";
 import type { Secret } from "./secret.js";
 
-/** Is called with each later version; what it gives is awaited. */
+/** Is called with later versions, without those that came and went while it was busy; what it gives is awaited. */
 export type Hook = (secret: Secret) => unknown;
 
 /** A hook and where it is. */
@@ -17,6 +18,7 @@ export class Hooked {
   readonly #hook: Hook;
   readonly #holder: Holder;
   #turn = Promise.resolve();
+  #latest: Secret | undefined;
   #closed = false;
 
   constructor(name: string, hook: Hook, holder: Holder) {
@@ -25,19 +27,25 @@ export class Hooked {
     this.#holder = holder;
   }
 
-  /** Has the hook called with a version. */
+  /** Has the hook called with a version, in place of one that it has not come to. */
   tell(secret: Secret): void {
-    this.#turn = this.#turn.then(() => this.#call(secret));
+    if (this.#latest === undefined) {
+      this.#turn = this.#turn.then(() => this.#call());
+    }
+    this.#latest = secret;
   }
 
   /** The hook is not called any more; what it began goes on. */
   close(): void {
     this.#closed = true;
+    this.#latest = undefined;
     this.#holder.leave();
   }
 
-  async #call(secret: Secret): Promise<void> {
-    if (this.#closed) {
+  async #call(): Promise<void> {
+    const secret = this.#latest;
+    this.#latest = undefined;
+    if (this.#closed || secret === undefined) {
       return;
     }
     try {

@@ -41,7 +41,8 @@ export class Jwt {
 
   /**
    * The claims of a token; throws jose's `JOSEError` when its signature, time, audience or issuer is wrong. `exp` and
-   * `nbf` are checked where the token has them, audience and issuer where the options name them.
+   * `nbf` are checked where the token has them, audience and issuer where the options name them; a token for an audience
+   * is refused where they name none.
    */
   async verify(token: string, options: JWTVerifyOptions = {}): Promise<JWTPayload> {
     const { current } = this.#live;
@@ -51,8 +52,12 @@ export class Jwt {
         continue;
       }
       try {
-        return (await jwtVerify(token, key, { clockTolerance: TOLERANCE, ...options, algorithms: [ALGORITHM] }))
-          .payload;
+        const checks = { clockTolerance: TOLERANCE, ...options, algorithms: [ALGORITHM] };
+        const { payload } = await jwtVerify(token, key, checks);
+        if (options.audience === undefined && payload.aud !== undefined) {
+          throw new errors.JWTClaimValidationFailed('unexpected "aud" claim value', payload, "aud", "check_failed");
+        }
+        return payload;
       } catch (error) {
         if (!(error instanceof errors.JWSSignatureVerificationFailed)) {
           throw error;

@@ -93,7 +93,8 @@ export class Live {
 
   /**
    * Calls the hook with each later version; gives what takes it away again. What the hook gives settles once the
-   * application uses nothing older any more: a version is applied when it did for all hooks.
+   * application uses nothing older any more: a version is applied when it did for all hooks. A hook that is slow may skip
+   * versions in between.
    */
   onChange(hook: Hook): () => void {
     const hooked = new Hooked(this.name, hook, this.#holders.join());
@@ -140,12 +141,8 @@ export class Live {
   async close(): Promise<void> {
     this.#users -= this.#users > 0 ? 1 : 0;
     if (this.#users === 0) {
-      this.#closing.abort();
+      this.#end();
       this.#watch?.close();
-      for (const hooked of this.#hooks) {
-        hooked.close();
-      }
-      this.#hooks.clear();
       await this.#running;
     }
   }
@@ -182,13 +179,23 @@ export class Live {
         }
       } catch (error) {
         if (error instanceof ConfigurationError) {
-          return; // The client was closed.
+          this.#standing = error; // The client was closed.
+          this.#end();
+          return;
         }
         this.#standing = error instanceof SecretBrokerError ? error : undefined;
         process.emitWarning(`the watch of ${this.name} ended, and is begun again: ${String(error)}`, "SecretBroker");
       }
       await pause(LAST_BOUND, this.#closing.signal);
     }
+  }
+
+  #end(): void {
+    this.#closing.abort();
+    for (const hooked of this.#hooks) {
+      hooked.close();
+    }
+    this.#hooks.clear();
   }
 
   #take(event: Event): void {

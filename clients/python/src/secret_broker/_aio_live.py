@@ -43,6 +43,7 @@ class AsyncLive:
         self._report_applied = report_applied
         self._hooks: tuple[AsyncHook, ...] = ()
         self._users = 1
+        self._closing = False
         self._told = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._reports: set[asyncio.Task[None]] = set()
@@ -101,8 +102,11 @@ class AsyncLive:
         """Calls the function or coroutine function with each later version, in a task of its own.
 
         It returns once the application uses nothing older any more. A version is applied when all hooks returned.
-        Gives what takes the hook away again.
+        A hook that is slow may skip versions in between. That of a closed handle is never called. Gives what takes
+        the hook away again.
         """
+        if self._closing:
+            return lambda: None
         added = AsyncHook(self.name, hook, self._holders.join())
         self._hooks = (*self._hooks, added)
 
@@ -138,16 +142,15 @@ class AsyncLive:
         return self._users > 0
 
     async def close(self) -> None:
-        """Ends the watch when this is the last user; the last version stays readable."""
+        """Ends the watch and cancels hooks when this is the last user; the last version stays readable."""
         self._users -= self._users > 0
         if self._users > 0:
             return
+        self._end()
         hooks, self._hooks = self._hooks, ()
         # A hook may be what closes the handle.
         ending: set[asyncio.Task[Any]] = {self._task, *self._reports, *(hook.task for hook in hooks)}
         ending -= {task for task in ending if task is asyncio.current_task()}
-        for hook in hooks:
-            hook.close()
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -169,12 +172,20 @@ class AsyncLive:
                         changed = self._held.take(event)
                         if changed is not None:
                             self._changed(changed)
-            except ConfigurationError:
-                return  # The client was closed.
+            except ConfigurationError as closed:  # The client was.
+                self._held.standing = closed
+                self._end()
+                return
             except SecretBrokerError as error:
                 self._held.standing = error
                 _log.warning("the watch of %s ended, and is begun again: %s", self.name, error)
             await asyncio.sleep(LAST_BOUND)
+
+    def _end(self) -> None:
+        # First: hooks that leave have not taken over what they were at, so nothing is reported from here on.
+        self._closing = True
+        for hook in self._hooks:
+            hook.close()
 
     def _changed(self, secret: Secret) -> None:
         self._told.set()
@@ -185,14 +196,14 @@ class AsyncLive:
 
     def _report(self, generation: int) -> None:
         secret = self._held.secret
-        if self._report_applied and secret.generation == generation and not self._task.done():
+        if self._report_applied and secret.generation == generation and not self._closing:
             report = self._loop.create_task(self._applied(secret))
             self._reports.add(report)
             report.add_done_callback(self._reports.discard)
 
     async def _applied(self, secret: Secret) -> None:
         backoff = Backoff()
-        while self.generation == secret.generation:
+        while self.generation == secret.generation and not self._closing:
             try:
                 await self._client.report(secret, Outcome.APPLIED)
             except SecretBrokerError as error:

@@ -53,12 +53,14 @@ class AsyncWatch:
                     break
                 error = await self._client._explain(status, self._lease, self._client.deadline)  # noqa: SLF001
             except asyncio.CancelledError:
-                # gRPC ends a stream whose read was cancelled, and also cancels the read of a stream that is closed.
-                closing = self._closing.is_set()
+                # gRPC ends a stream whose read was cancelled, and also cancels the read of a stream that is closed,
+                # itself or with its channel.
+                closing, task = self._closing.is_set(), asyncio.current_task()
                 await self._end(None)
                 if closing:
                     break
-                raise
+                if task is None or task.cancelling():
+                    raise
             else:
                 if message is not _EOF:
                     self._resumption.take(message)

@@ -91,8 +91,11 @@ class Live:
         """Calls the hook with each later version, in a thread of its own; gives what takes it away again.
 
         It returns once the application uses nothing older any more. A version is applied when all hooks returned.
+        A hook that is slow may skip versions in between. That of a closed handle is never called.
         """
         with self._lock:
+            if self._closing.is_set():
+                return lambda: None
             added = Hook(self.name, hook, self._holders.join())
             self._hooks = (*self._hooks, added)
 
@@ -135,11 +138,8 @@ class Live:
             self._users -= self._users > 0
             if self._users > 0:
                 return
-            hooks, self._hooks = self._hooks, ()
-        self._closing.set()
+        self._end()
         self._watch.close()
-        for hook in hooks:
-            hook.close()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -159,8 +159,10 @@ class Live:
                     changed = self._held.take(event)
                     if changed is not None:
                         self._changed(changed)
-            except ConfigurationError:
-                return  # The client was closed.
+            except ConfigurationError as closed:  # The client was.
+                self._held.standing = closed
+                self._end()
+                return
             except SecretBrokerError as error:
                 self._held.standing = error
                 _log.warning("the watch of %s ended, and is begun again: %s", self.name, error)
@@ -169,6 +171,13 @@ class Live:
                 self._watch = self._client.watch(self.name, holding=self._held.served())
                 if self._closing.is_set():
                     self._watch.close()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._closing.set()
+            hooks, self._hooks = self._hooks, ()
+        for hook in hooks:
+            hook.close()
 
     def _changed(self, secret: Secret) -> None:
         with self._told:

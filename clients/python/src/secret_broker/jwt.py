@@ -59,7 +59,7 @@ class Jwt:
         """The claims of a token; raises `InvalidTokenError` when its signature, time, audience or issuer is wrong.
 
         `exp` and `nbf` are checked where the token has them, with a `leeway` in seconds, audience and issuer where
-        they are given. `require` names claims that must be there.
+        they are given; a token for an audience is refused where none is. `require` names claims that must be there.
         """
         refused: jwt.InvalidTokenError = jwt.InvalidSignatureError("Signature verification failed")
         for key in self._keys():
@@ -71,7 +71,7 @@ class Jwt:
                     audience=audience,
                     issuer=issuer,
                     leeway=leeway,
-                    options={"require": list(require), "verify_aud": audience is not None},
+                    options={"require": list(require)},
                 )
             except jwt.InvalidSignatureError as error:
                 refused = error

@@ -12,6 +12,7 @@ from secret_broker import (
     AsyncClient,
     AsyncLive,
     Client,
+    ConfigurationError,
     DeadlineError,
     Live,
     Reason,
@@ -104,9 +105,9 @@ def test_a_hook_that_fails_is_no_application_and_shows_no_value(
 
     with client.live("DB", on_change=fail):
         stream = broker.streams.get(timeout=10)
-        stream.tell(event("ROTATED", secret(generation=2)))
-        stream.tell(event("ROTATED", secret(generation=3)))
-        assert [changes.get(timeout=10).generation for _ in range(2)] == [2, 3]
+        for generation in (2, 3):
+            stream.tell(event("ROTATED", secret(generation=generation)))
+            assert changes.get(timeout=10).generation == generation
         assert broker.reports.get(timeout=10).generation == 3
     assert "RuntimeError" in caplog.text
     assert "hunter" not in caplog.text
@@ -202,7 +203,7 @@ def test_a_slow_hook_keeps_neither_the_handle_nor_other_hooks_waiting(client: Cl
         stream = broker.streams.get(timeout=10)
         for generation in (2, 3):
             stream.tell(event("ROTATED", secret(generation=generation)))
-        assert [others.get(timeout=5).generation for _ in range(2)] == [2, 3]
+            assert others.get(timeout=5).generation == generation
         assert live.generation == 3
         assert broker.reports.empty()
         ends.set()
@@ -223,12 +224,119 @@ async def test_a_slow_hook_keeps_neither_the_handle_nor_other_hooks_waiting_in_a
         stream = await asyncio.to_thread(broker.streams.get, timeout=10)
         for generation in (2, 3):
             stream.tell(event("ROTATED", secret(generation=generation)))
-        found = [(await asyncio.wait_for(others.get(), 5)).generation for _ in range(2)]
-        assert found == [2, 3]
+            assert (await asyncio.wait_for(others.get(), 5)).generation == generation
         assert live.generation == 3
         assert broker.reports.empty()
         ends.set()
         assert (await asyncio.to_thread(broker.reports.get, timeout=10)).generation == 3
+
+
+def test_a_hook_that_is_behind_skips_to_the_latest_version(client: Client, broker: Broker) -> None:
+    ends = threading.Event()
+    slow: queue.Queue[int] = queue.Queue()
+
+    def wait(found: Secret) -> None:
+        slow.put(found.generation)
+        ends.wait(10)
+
+    with client.live("DB", on_change=wait) as live:
+        stream = broker.streams.get(timeout=10)
+        stream.tell(event("ROTATED", secret(generation=2)))
+        assert slow.get(timeout=10) == 2
+        for generation in (3, 4, 5):
+            stream.tell(event("ROTATED", secret(generation=generation)))
+            live.after(generation - 1)
+        # What the handle holds last is told to hooks before a later event is taken.
+        stream.tell(withdrawn())
+        while standing(live) is None:
+            pass
+        ends.set()
+        assert slow.get(timeout=10) == 5
+        assert broker.reports.get(timeout=10).generation == 5
+
+
+async def test_a_hook_that_is_behind_skips_to_the_latest_version_in_asyncio(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    ends = asyncio.Event()
+    slow: asyncio.Queue[int] = asyncio.Queue()
+
+    async def wait(found: Secret) -> None:
+        slow.put_nowait(found.generation)
+        await ends.wait()
+
+    async with await async_client.live("DB", on_change=wait) as live:
+        stream = await asyncio.to_thread(broker.streams.get, timeout=10)
+        stream.tell(event("ROTATED", secret(generation=2)))
+        assert await slow.get() == 2
+        for generation in (3, 4, 5):
+            stream.tell(event("ROTATED", secret(generation=generation)))
+            await live.after(generation - 1)
+        ends.set()
+        assert await slow.get() == 5
+        assert (await asyncio.to_thread(broker.reports.get, timeout=10)).generation == 5
+
+
+async def test_a_handle_that_is_closed_while_a_hook_waits_reports_nothing_and_leaves_no_task(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    began = asyncio.Event()
+
+    async def wait(_: Secret) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    live = await async_client.live("DB", on_change=wait)
+    (await asyncio.to_thread(broker.streams.get, timeout=10)).tell(event("ROTATED", secret(generation=2)))
+    await began.wait()
+    await live.close()
+    left = {task for task in asyncio.all_tasks() - before if "secret_broker" in repr(task)}
+    assert not left
+    await async_client.get("DB")
+    assert broker.reports.empty()
+
+
+def hook_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "secret-broker hook DB"]
+
+
+def test_a_closed_client_shows_in_the_standing_and_ends_hooks(client: Client, broker: Broker) -> None:
+    live = client.live("DB", on_change=lambda _: None)
+    broker.streams.get(timeout=10)
+    threads = hook_threads()
+    client.close()
+    live._thread.join(10)
+    assert isinstance(standing(live), ConfigurationError)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    live.close()
+
+
+async def test_a_closed_client_shows_in_the_standing_and_ends_hooks_in_asyncio(
+    async_client: AsyncClient, broker: Broker
+) -> None:
+    live = await async_client.live("DB", on_change=lambda _: None)
+    await asyncio.to_thread(broker.streams.get, timeout=10)
+    tasks = [live._task, *(hook.task for hook in live._hooks)]
+    await async_client.close()
+    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert isinstance(standing(live), ConfigurationError)
+    await live.close()
+
+
+async def test_a_hook_on_a_closed_handle_is_never_called(client: Client, async_client: AsyncClient) -> None:
+    live = client.live("DB")
+    live.close()
+    live.on_change(lambda _: None)()
+    live.on_change(lambda _: None)
+    assert not hook_threads()
+    async_live = await async_client.live("DB")
+    await async_live.close()
+    async_live.on_change(lambda _: None)()
+    async_live.on_change(lambda _: None)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "secret-broker hook DB"]
 
 
 def test_a_hook_that_fails_keeps_no_other_from_being_called(client: Client, broker: Broker) -> None:

@@ -7,6 +7,7 @@ import { SignJWT, errors } from "jose";
 import { ErrorReason, WatchEventType } from "../../src/generated/secretbroker/v1/broker.js";
 import {
   Client,
+  ConfigurationError,
   DeadlineError,
   type Live,
   type RefusedError,
@@ -99,9 +100,10 @@ test("a hook that fails is no application and shows no value", async (t) => {
     },
   });
   const stream = await broker.streams.take();
-  stream.write(event("ROTATED", secret("DB", 2)));
-  stream.write(event("ROTATED", secret("DB", 3)));
-  assert.deepEqual([await changes.take(), await changes.take()], [2, 3]);
+  for (const generation of [2, 3]) {
+    stream.write(event("ROTATED", secret("DB", generation)));
+    assert.equal(await changes.take(), generation);
+  }
   assert.equal((await broker.reports.take()).generation, 3);
   assert.deepEqual(warnings, ["a hook on DB failed with TypeError"]);
   await live.close();
@@ -190,14 +192,39 @@ test("a slow hook keeps neither the handle nor other hooks waiting", async (t) =
   const live = await client.live("DB", { onChange: () => slow });
   live.onChange(others.put);
   const stream = await broker.streams.take();
-  stream.write(event("ROTATED", secret("DB", 2)));
-  stream.write(event("ROTATED", secret("DB", 3)));
-  assert.deepEqual([(await others.take()).generation, (await others.take()).generation], [2, 3]);
+  for (const generation of [2, 3]) {
+    stream.write(event("ROTATED", secret("DB", generation)));
+    assert.equal((await others.take()).generation, generation);
+  }
   assert.equal(live.generation, 3);
   await client.get("DB");
   assert.equal(broker.reports.size, 0);
   end();
   assert.equal((await broker.reports.take()).generation, 3);
+  await live.close();
+});
+
+test("a hook that is behind skips to the latest version", async (t) => {
+  const { broker, client } = await served(t);
+  let end: () => void = () => undefined;
+  const slow = new Promise<void>((resolve) => (end = resolve));
+  const changes = new Queue<number>();
+  const live = await client.live("DB", {
+    onChange: (found) => {
+      changes.put(found.generation);
+      return slow;
+    },
+  });
+  const stream = await broker.streams.take();
+  stream.write(event("ROTATED", secret("DB", 2)));
+  assert.equal(await changes.take(), 2);
+  for (const generation of [3, 4, 5]) {
+    stream.write(event("ROTATED", secret("DB", generation)));
+    await live.after(generation - 1);
+  }
+  end();
+  assert.equal(await changes.take(), 5);
+  assert.equal((await broker.reports.take()).generation, 5);
   await live.close();
 });
 
@@ -271,6 +298,10 @@ test("a handle ends with its client", async (t) => {
   const live = await client.live("DB");
   await broker.streams.take();
   client.close();
+  while (standing(live) === undefined) {
+    await new Promise(setImmediate);
+  }
+  assert.ok(standing(live) instanceof ConfigurationError);
   await live.close();
 });
 
@@ -300,7 +331,10 @@ test("current, next and previous keys verify, and no other", async (t) => {
   await assert.rejects(keys.verify(await foreign(bytes("b".repeat(64)), "HS512")), errors.JOSEError);
   await assert.rejects(keys.verify(await keys.sign({}, { lifetimeSecs: -61 })), errors.JWTExpired);
   assert.ok((await keys.verify(await keys.sign({}, { lifetimeSecs: -30 }))).exp);
-  assert.deepEqual(await keys.verify(await keys.sign({ aud: "somebody else's" })), { aud: "somebody else's" });
+  const theirs = await keys.sign({ aud: "theirs" });
+  await assert.rejects(keys.verify(theirs), errors.JWTClaimValidationFailed);
+  await assert.rejects(keys.verify(theirs, { audience: "mine" }), errors.JWTClaimValidationFailed);
+  assert.deepEqual(await keys.verify(theirs, { audience: "theirs" }), { aud: "theirs" });
   await assert.rejects(keys.verify("nonsense"), errors.JOSEError);
   await live.close();
 });

@@ -28,10 +28,9 @@ final class Kept {
   private boolean hasValue;
   private boolean fatal;
   private boolean ended;
-  private long reported;
 
-  /** A hook and the version that was current when it was set, of which it is not told. */
-  private record Subscribed(Hook hook, Secret since) {}
+  /** A hook, the version that was current when it was set, of which it is not told, and what ends waiting for it. */
+  private record Subscribed(Hook hook, Secret since, CompletableFuture<Void> removed) {}
 
   Kept(Client client, String name, boolean reports) {
     this.client = client;
@@ -65,11 +64,14 @@ final class Kept {
   }
 
   synchronized void subscribe(Object key, Hook hook) {
-    hooks.put(key, new Subscribed(hook, current));
+    hooks.put(key, new Subscribed(hook, current, new CompletableFuture<>()));
   }
 
   void unsubscribe(Object key) {
-    hooks.remove(key);
+    Subscribed subscribed = hooks.remove(key);
+    if (subscribed != null) {
+      subscribed.removed().complete(null);
+    }
   }
 
   ScheduledExecutorService background() {
@@ -169,10 +171,12 @@ final class Kept {
   private void tell(Secret secret) {
     List<CompletableFuture<?>> taken = hooks.values().stream()
         .filter(subscribed -> !secret.sameVersion(subscribed.since()))
-        .<CompletableFuture<?>>map(subscribed -> call(subscribed.hook(), secret)).toList();
+        .<CompletableFuture<?>>map(
+            subscribed -> CompletableFuture.anyOf(call(subscribed.hook(), secret), subscribed.removed())).toList();
     if (reports) {
+      long generation = secret.generation(); // a version is not to be kept for a hook that is slow
       CompletableFuture.allOf(taken.toArray(CompletableFuture<?>[]::new))
-          .thenRun(() -> later(() -> report(secret, new Backoff()), Duration.ZERO));
+          .thenRun(() -> later(() -> report(generation, new Backoff()), Duration.ZERO));
     }
   }
 
@@ -193,18 +197,16 @@ final class Kept {
     }
   }
 
-  private void report(Secret secret, Backoff backoff) {
-    synchronized (this) {
-      if (reported > secret.generation() && reported <= current.generation()) {
-        return; // a later version is reported, which speaks for this one
-      }
-      reported = secret.generation();
+  private void report(long generation, Backoff backoff) {
+    Secret secret = current;
+    if (secret.generation() != generation) {
+      return; // what is reported of a later version speaks for this one
     }
     try {
       client.report(secret, Outcome.APPLIED);
     } catch (SecretBrokerException error) {
       if (error.isTransient()) {
-        later(() -> report(secret, backoff), backoff.after(error));
+        later(() -> report(generation, backoff), backoff.after(error));
       }
     } catch (java.util.concurrent.CancellationException closed) {
       // The handle was closed.

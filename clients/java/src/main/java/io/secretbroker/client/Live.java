@@ -3,11 +3,9 @@ package io.secretbroker.client;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 
 /**
@@ -85,19 +83,14 @@ public final class Live implements AutoCloseable {
   }
 
   /**
-   * Has a hook called with each new version from now on, one after the other and in a thread of its own. It has taken a
-   * version over when it returns.
+   * Has a hook called with new versions from now on, one after the other and in a thread of its own. It has taken a
+   * version over when it returns. One that is slow may skip versions in between.
    *
    * @param hook the hook
    * @return ends that when it is closed
    */
   public Subscription onChange(Consumer<Secret> hook) {
-    AtomicReference<CompletableFuture<?>> last = new AtomicReference<>(CompletableFuture.completedFuture(null));
-    return onChangeAsync(secret -> {
-      CompletableFuture<?> before = last.get();
-      last.set(before.handle((taken, failed) -> null).thenRunAsync(() -> hook.accept(secret), kept.threads()));
-      return last.get();
-    });
+    return onChangeAsync(new Turns(hook, kept.threads()));
   }
 
   /**
@@ -141,8 +134,9 @@ public final class Live implements AutoCloseable {
   @Override
   public void close() {
     if (closed.compareAndSet(false, true)) {
-      hooks.forEach(kept::unsubscribe);
+      // First: when it was the last handle, hooks that are taken away have not taken over what they were at.
       lives.release(kept);
+      hooks.forEach(kept::unsubscribe);
     }
   }
 

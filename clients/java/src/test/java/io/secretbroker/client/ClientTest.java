@@ -224,6 +224,68 @@ class ClientTest {
     }
   }
 
+  @Test
+  void aHookThatIsBehindSkipsToTheLatestVersion() throws Exception {
+    try (Live live = client.live("DB")) {
+      CountDownLatch ends = new CountDownLatch(1);
+      BlockingQueue<Long> changed = new LinkedBlockingQueue<>();
+      live.onChange(secret -> {
+        changed.add(secret.generation());
+        waitFor(ends);
+      });
+      BlockingQueue<Long> told = new LinkedBlockingQueue<>();
+      live.onChangeAsync(secret -> CompletableFuture.completedFuture(told.add(secret.generation())));
+      broker.set("DB", 2, Map.of());
+      assertEquals(2, changed.take());
+      for (long generation = 3; generation < 6; generation++) {
+        broker.set("DB", generation, Map.of());
+        while (told.take() < generation) {
+          continue;
+        }
+      }
+      broker.set("DB", 6, Map.of());
+      while (told.take() < 6) { // all hooks were told of the one before
+        continue;
+      }
+      assertTrue(broker.reports().isEmpty());
+      ends.countDown();
+      assertTrue(changed.take() >= 5);
+      broker.awaitReport(6, APPLIED);
+    }
+  }
+
+  @Test
+  void aHookThatIsRemovedHoldsNoReportBack() throws Exception {
+    try (Live live = client.live("DB")) {
+      BlockingQueue<Long> changed = new LinkedBlockingQueue<>();
+      Live.Subscription hung = live.onChangeAsync(secret -> {
+        changed.add(secret.generation());
+        return new CompletableFuture<>();
+      });
+      broker.set("DB", 2, Map.of());
+      assertEquals(2, changed.take());
+      hung.close();
+      broker.awaitReport(2, APPLIED);
+    }
+  }
+
+  @Test
+  void aHandleThatIsClosedWhileAHookWaitsReportsNothing() throws Exception {
+    for (long generation = 2; generation < 40; generation++) { // whether one is sent is a race
+      Live live = client.live("DB");
+      BlockingQueue<Long> changed = new LinkedBlockingQueue<>();
+      live.onChangeAsync(secret -> {
+        changed.add(secret.generation());
+        return new CompletableFuture<>();
+      });
+      broker.set("DB", generation, Map.of());
+      changed.take();
+      live.close();
+    }
+    client.get("DB");
+    assertTrue(broker.reports().isEmpty());
+  }
+
   private static void waitFor(CountDownLatch latch) {
     try {
       latch.await();
@@ -299,6 +361,18 @@ class ClientTest {
     Secret secret = client.get("DB");
     secret.close();
     assertTrue(secret.field("password").isEmpty() && secret.text("password").isEmpty());
+  }
+
+  @Test
+  void aTokenForAnAudienceIsRefusedUnlessThatIsNamed() throws Exception {
+    broker.set("JWT", 1, Map.of("value", "1".repeat(32)));
+    try (Live live = client.live("JWT")) {
+      Tokens tokens = new Tokens(live);
+      String theirs = tokens.sign(new JWTClaimsSet.Builder().audience("theirs").build());
+      assertThrows(BadJWTException.class, () -> tokens.verify(theirs));
+      assertThrows(BadJWTException.class, () -> tokens.verify(theirs, "mine"));
+      assertEquals(List.of("theirs"), tokens.verify(theirs, "theirs").getAudience());
+    }
   }
 
   @Test

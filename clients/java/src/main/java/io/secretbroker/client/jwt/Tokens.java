@@ -30,7 +30,6 @@ public final class Tokens {
   private static final int SMALLEST_KEY = 32;
 
   private final Live live;
-  private final DefaultJWTClaimsVerifier<SecurityContext> times = new DefaultJWTClaimsVerifier<>(null, Set.of());
 
   /**
    * Of a live handle.
@@ -61,20 +60,36 @@ public final class Tokens {
   }
 
   /**
-   * Verifies a token, and its claims of time where it has them, with a leeway of a minute.
+   * Verifies a token, and its claims of time where it has them, with a leeway of a minute. One for an audience is refused.
    *
    * @param token the token
    * @return its claims
    * @throws BadJWTException when it is no good token
    */
   public JWTClaimsSet verify(String token) throws BadJWTException {
+    return verify(token, new DefaultJWTClaimsVerifier<>(null, null, Set.of(), Set.of("aud")));
+  }
+
+  /**
+   * The same for a token that has to be for this audience.
+   *
+   * @param token the token
+   * @param audience the audience
+   * @return its claims
+   * @throws BadJWTException when it is no good token
+   */
+  public JWTClaimsSet verify(String token, String audience) throws BadJWTException {
+    return verify(token, new DefaultJWTClaimsVerifier<>(audience, null, Set.of()));
+  }
+
+  private JWTClaimsSet verify(String token, DefaultJWTClaimsVerifier<SecurityContext> checks) throws BadJWTException {
     try {
       SignedJWT signed = SignedJWT.parse(token);
       if (!signed.getHeader().getAlgorithm().equals(JWSAlgorithm.HS256) || !isSigned(signed)) {
         throw new BadJWTException("the token was not signed with this secret");
       }
       JWTClaimsSet claims = signed.getJWTClaimsSet();
-      times.verify(claims, null);
+      checks.verify(claims, null);
       return claims;
     } catch (ParseException error) {
       throw new BadJWTException("this is no token", error);
