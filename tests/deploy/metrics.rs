@@ -85,10 +85,10 @@ fn the_rules_fire_when_they_should_and_not_before() {
     let mut check = Command::new(tool("promtool"));
     let (fine, said) = run(check.args(["check", "rules", "--lint-fatal"]).arg(rules));
     assert!(fine, "{said}");
-    for file in ["expiry", "incidents"] {
+    for name in ["expiry", "incidents"] {
         let mut test = Command::new(tool("promtool"));
-        let file = root().join(format!("tests/deploy/rules/{file}.yaml"));
-        let (fine, said) = run(test.args(["test", "rules"]).arg(file));
+        let case = root().join(format!("tests/deploy/rules/{name}.yaml"));
+        let (fine, said) = run(test.args(["test", "rules"]).arg(case));
         assert!(fine, "{said}");
     }
 }
