@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::StartError;
 use crate::{
@@ -20,8 +23,10 @@ use crate::{
     store::{VersionKey, vault::VaultStore},
 };
 
-/// The shortest time between two saves: what changes within it is saved together.
-const GATHER: Duration = Duration::from_secs(1);
+/// The rest after a save, as a multiple of what it took: what changes meanwhile is saved together.
+const REST: u32 = 20;
+/// The shortest and the longest rest.
+const RESTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The wait after the state could not be saved.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -80,8 +85,8 @@ impl Saving {
         Self { file, clock, versions }
     }
 
-    /// Saves at each of `changes`, for ever: the first after a quiet time at once, so that a kill finds it saved. `vault`
-    /// tells the store that is in use at the time.
+    /// Saves at each of `changes`, for ever: the first after a quiet time at once and others soon, so that a kill finds them
+    /// saved, and for a small part of the time only. `vault` tells the store that is in use at the time.
     pub(super) async fn run(
         self,
         broker: Arc<Broker>,
@@ -90,11 +95,13 @@ impl Saving {
     ) {
         // Fails only when the broker is gone.
         while changes.changed().await.is_ok() {
+            let begun = Instant::now();
             while let Err(error) = self.save(&broker, vault().as_deref()).await {
                 tracing::error!(%error, "the state could not be saved; the one before stands");
                 sleep(RETRY).await;
             }
-            sleep(GATHER).await;
+            let (least, most) = RESTS;
+            sleep((begun.elapsed() * REST).clamp(least, most)).await;
         }
     }
 
