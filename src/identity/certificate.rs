@@ -9,10 +9,7 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-use crate::domain::workload::Workload;
-
-/// The longest SPIFFE ID, in bytes.
-const SPIFFE_BYTES: usize = 2048;
+use crate::domain::workload::{Workload, is_spiffe_id};
 
 /// What a client certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,26 +80,6 @@ pub fn not_after(der: &[u8]) -> Result<Timestamp, IdentityError> {
 fn end(certificate: &X509Certificate<'_>) -> Result<Timestamp, IdentityError> {
     Timestamp::from_second(certificate.validity().not_after.timestamp())
         .map_err(|_| IdentityError::Malformed)
-}
-
-/// The trust domain of a SPIFFE ID.
-pub fn trust_domain(id: &str) -> Option<&str> {
-    let rest = id.strip_prefix("spiffe://").filter(|_| is_spiffe_id(id))?;
-    rest.split('/').next()
-}
-
-/// The SPIFFE-ID standard, section 2: lower-case trust domain, no empty or dot segments, no query.
-pub fn is_spiffe_id(id: &str) -> bool {
-    let Some(rest) = id.strip_prefix("spiffe://").filter(|_| id.len() <= SPIFFE_BYTES) else {
-        return false;
-    };
-    let (domain, path) = rest.split_once('/').map_or((rest, None), |(d, p)| (d, Some(p)));
-    let domain_char = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
-    let path_char = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let segment = |s: &str| !matches!(s, "" | "." | "..") && s.bytes().all(path_char);
-    matches!(domain.len(), 1..=255)
-        && domain.bytes().all(domain_char)
-        && path.is_none_or(|path| path.split('/').all(segment))
 }
 
 #[cfg(test)]

@@ -176,8 +176,8 @@ impl From<&Alert> for Happened {
     }
 }
 
-/// How long an event is waited for once people were called: a process that ends then would lose it.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long an event may take: who raises an alert waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes an event for each alert. Events are no people: whether an alert was raised is for the
 /// others to say, who are called whether or not the API server answers.
@@ -196,16 +196,14 @@ impl WithEvents {
 #[async_trait]
 impl Alerts for WithEvents {
     async fn raise(&self, alert: &Alert) -> Result<(), Fault> {
-        let (events, happened) = (Arc::clone(&self.events), Happened::from(alert));
-        let name = alert.name.clone();
-        // It goes on by itself when it takes longer than anybody waits.
-        let written = tokio::spawn(async move {
-            if let Err(fault) = events.tell(&happened).await {
-                tracing::warn!(alert = %name, %fault, "no event was written");
-            }
-        });
-        let raised = self.people.raise(alert).await;
-        let _ = timeout(GRACE, written).await;
+        let happened = Happened::from(alert);
+        let late = |_| Err(Fault::new(Reason::Timeout, "the API server does not answer"));
+        let written =
+            async { timeout(PATIENCE, self.events.tell(&happened)).await.unwrap_or_else(late) };
+        let (raised, written) = tokio::join!(self.people.raise(alert), written);
+        if let Err(fault) = written {
+            tracing::warn!(alert = %alert.name, %fault, "no event was written");
+        }
         raised
     }
 }

@@ -15,7 +15,10 @@ use rustls::{
 };
 
 use super::{TlsError, provider};
-use crate::{domain::workload::Workload, identity::certificate};
+use crate::{
+    domain::workload::{self, Workload},
+    identity::certificate,
+};
 
 /// What checks the certificates of callers.
 pub type Callers = Arc<dyn ClientCertVerifier>;
@@ -82,7 +85,7 @@ struct ByDomain {
 impl ByDomain {
     fn of(&self, leaf: &CertificateDer<'_>) -> Option<&Callers> {
         match certificate::peer(leaf).ok()?.workload {
-            Workload::Spiffe(id) => self.domains.get(certificate::trust_domain(&id)?),
+            Workload::Spiffe(id) => self.domains.get(workload::trust_domain(&id)?),
             _ => None,
         }
     }

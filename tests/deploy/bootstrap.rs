@@ -19,14 +19,14 @@ use super::{
     },
 };
 
-struct Rig {
-    vault: Vault,
+pub(super) struct Rig {
+    pub vault: Vault,
     postgres: Postgres,
-    directory: TempDir,
+    pub directory: TempDir,
 }
 
 impl Rig {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (vault, postgres) = tokio::join!(Vault::start(), Postgres::start());
         postgres.shop().await;
         postgres.execute("CREATE ROLE reports LOGIN PASSWORD 'first-reports'").await;
@@ -37,11 +37,11 @@ impl Rig {
         rig
     }
 
-    fn configure(&self, more: &str) {
+    pub(super) fn configure(&self, more: &str) {
         self.write(&format!("{CONFIG}{more}"));
     }
 
-    fn write(&self, text: &str) {
+    pub(super) fn write(&self, text: &str) {
         let text = text
             .replace("@VAULT@", &self.vault.address())
             .replace("@DIR@", &self.directory.path().display().to_string())
@@ -49,7 +49,7 @@ impl Rig {
         std::fs::write(self.directory.path().join("operator.toml"), text).unwrap();
     }
 
-    async fn run(&self, token: &str, arguments: &[&str]) -> Ended {
+    pub(super) async fn run(&self, token: &str, arguments: &[&str]) -> Ended {
         let output = Command::new(OPERATOR)
             .args(arguments)
             .arg("--config")
@@ -62,7 +62,7 @@ impl Rig {
         Ended::of(output)
     }
 
-    async fn bootstrap(&self, more: &[&str]) -> String {
+    pub(super) async fn bootstrap(&self, more: &[&str]) -> String {
         let arguments = [&["bootstrap", "vault"], more].concat();
         let ended = self.run(&self.vault.root, &arguments).await;
         assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
@@ -171,112 +171,6 @@ async fn what_drifted_is_shown_line_by_line_and_mended_and_what_is_others_is_lef
         "{}",
         ended.out
     );
-}
-
-#[tokio::test]
-async fn roles_that_others_have_at_a_connection_are_kept() {
-    let rig = Rig::start().await;
-    rig.bootstrap(&[]).await;
-    let allowed = async || {
-        let connection = rig.vault.read("database/config/shop").await;
-        connection["data"]["allowed_roles"].clone()
-    };
-    let theirs = json!({ "allowed_roles": ["reports", "billing"] });
-    rig.vault.write("database/config/shop", theirs).await;
-    for (more, line) in
-        [(&["--dry-run"][..], "would make 0 and change 1"), (&[], "made 0, changed 1")]
-    {
-        let shown = rig.bootstrap(more).await;
-        assert!(shown.contains(line), "{shown}");
-        assert!(shown.contains(r#"- allowed_roles = ["reports","billing"]"#), "{shown}");
-        let line = r#"+ allowed_roles = ["other","reports","shop-main","billing"]"#;
-        assert!(shown.contains(line), "{shown}");
-    }
-    assert_eq!(allowed().await, json!(["other", "reports", "shop-main", "billing"]));
-    assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
-    let user = rig.vault.read("database/creds/shop-main").await;
-    assert!(user["data"]["username"].is_string(), "the connection has its password still");
-    // Who lets every role in has let ours in.
-    rig.vault.write("database/config/shop", json!({ "allowed_roles": ["*"] })).await;
-    assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
-    assert_eq!(allowed().await, json!(["*"]));
-}
-
-#[tokio::test]
-async fn an_auth_method_of_another_cluster_is_told_and_left_alone_unless_people_say_so() {
-    let rig = Rig::start().await;
-    rig.vault.write("sys/auth/kubernetes", json!({ "type": "kubernetes" })).await;
-    let theirs =
-        json!({ "kubernetes_host": "https://other.example:6443", "disable_local_ca_jwt": true });
-    rig.vault.write("auth/kubernetes/config", theirs.clone()).await;
-    // Policies are nobody's in particular.
-    let policy = json!({ "policy": "# the other cluster's\n" });
-    rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
-    let is_theirs = async || {
-        rig.vault.read("sys/policies/acl/shop-api").await["data"]["policy"] == policy["policy"]
-    };
-    let host = async || {
-        let config = rig.vault.read("auth/kubernetes/config").await;
-        config["data"]["kubernetes_host"].as_str().unwrap().to_owned()
-    };
-    for more in [&["--dry-run"][..], &[]] {
-        let ended = rig.run(&rig.vault.root, &[&["bootstrap", "vault"], more].concat()).await;
-        assert_eq!(ended.code, 3, "{}{}", ended.out, ended.err);
-        for part in [
-            r#"! auth/kubernetes/config: kubernetes_host = "https://other.example:6443" is there, and is left alone"#,
-            "! auth/kubernetes/role/shop-api: auth/kubernetes/ is somebody else's, and is left alone",
-            "! policy shop-api: auth/kubernetes/ is somebody else's, and is left alone",
-            "5 are somebody else's",
-            "give this one a mount of its own (bootstrap.kubernetes.mount), or make it this one's by --replace-auth",
-        ] {
-            assert!(ended.out.contains(part), "{part} in\n{}", ended.out);
-        }
-        assert_eq!(host().await, "https://other.example:6443");
-        // Nobody of the other cluster gets a role of ours.
-        let role = rig.vault.request("GET", "auth/kubernetes/role/shop-api", None).await;
-        assert_eq!(role.0, 404);
-        assert!(is_theirs().await);
-    }
-    let shown = rig.bootstrap(&["--replace-auth", "--dry-run"]).await;
-    assert!(shown.contains(r#"- kubernetes_host = "https://other.example:6443""#), "{shown}");
-    rig.bootstrap(&["--replace-auth"]).await;
-    assert!(!is_theirs().await);
-    assert_eq!(host().await, "https://127.0.0.1:6443");
-    assert!(rig.bootstrap(&[]).await.contains("nothing to do"));
-
-    // A mount of its own has both log in, each with policies of its own.
-    rig.vault.write("sys/policies/acl/shop-api", policy.clone()).await;
-    rig.vault.write("auth/kubernetes/config", theirs).await;
-    rig.write(&CONFIG.replace(
-        "[bootstrap.kubernetes]\n",
-        "[bootstrap.kubernetes]\nmount = \"kubernetes-eu\"\n",
-    ));
-    rig.bootstrap(&[]).await;
-    assert_eq!(host().await, "https://other.example:6443");
-    let config = rig.vault.read("auth/kubernetes-eu/config").await;
-    assert_eq!(config["data"]["kubernetes_host"], "https://127.0.0.1:6443");
-    assert!(is_theirs().await);
-    let role = rig.vault.read("auth/kubernetes-eu/role/shop-api").await;
-    assert_eq!(role["data"]["token_policies"], json!(["kubernetes-eu-shop-api"]));
-    let text = rig.vault.read("sys/policies/acl/kubernetes-eu-shop-api").await;
-    assert!(text["data"]["policy"].as_str().unwrap().contains("path \""), "{text}");
-}
-
-#[tokio::test]
-async fn two_roles_of_one_name_are_a_mistake() {
-    let rig = Rig::start().await;
-    let path = rig.directory.path().join("inject.toml");
-    let one_for_all = INJECT.replace("{namespace}.{service_account}", "shop-api");
-    std::fs::write(&path, one_for_all).unwrap();
-    let arguments = ["bootstrap", "vault", "--dry-run", "--inject", path.to_str().unwrap()];
-    let ended = rig.run(&rig.vault.root, &arguments).await;
-    assert_eq!(ended.code, 2, "{}{}", ended.out, ended.err);
-    let told = "sidecar.vault.auth.role: `shop-api` is a role of [bootstrap], too";
-    assert!(ended.err.contains(told), "{}", ended.err);
-    rig.configure("[[bootstrap.sidecars]]\nrole = \"shop-api\"\nnamespaces = [\"lab\"]\nservice_accounts = [\"api\"]\nsecrets = [\"JWT_SECRET\"]\n");
-    let ended = rig.run(&rig.vault.root, &["bootstrap", "vault", "--dry-run"]).await;
-    assert_eq!(ended.code, 2, "{}{}", ended.out, ended.err);
-    assert!(ended.err.contains("`shop-api` is another role, too"), "{}", ended.err);
 }
 
 #[tokio::test]
@@ -442,7 +336,7 @@ async fn policies_can_be_had_as_files_without_a_vault() {
     }
 }
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 [vault]
 address = "@VAULT@"
 auth = { method = "token", token_env = "VAULT_TOKEN" }
@@ -526,7 +420,7 @@ engine = "database"
 static_role = "reports"
 "#;
 
-const INJECT: &str = r#"
+pub(super) const INJECT: &str = r#"
 [webhook]
 namespace = "secret-broker"
 [sidecar]

@@ -15,6 +15,7 @@ mod chart;
 mod cluster;
 mod image;
 mod metrics;
+mod shared;
 #[path = "../support/mod.rs"]
 mod support;
 mod units;

@@ -31,7 +31,7 @@ const IMAGES_OWN: u64 = 1000;
 /// One pod on this machine.
 pub(crate) struct Pod {
     directory: TempDir,
-    pod: Value,
+    object: Value,
     /// By the name of the volume.
     volumes: BTreeMap<String, PathBuf>,
     running: BTreeMap<String, Running>,
@@ -52,15 +52,15 @@ impl Pod {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("volumes");
         let volumes = volumes::lay_out(kubernetes, namespace, &pod, &place).await;
-        Self { directory, pod, volumes, running: BTreeMap::new() }
+        Self { directory, object: pod, volumes, running: BTreeMap::new() }
     }
 
     /// Brings the volume of a Secret to what the API server has now.
     pub(crate) async fn refresh(&self, kubernetes: &Kubernetes, name: &str) {
-        let mut all = list(&self.pod["spec"], "volumes");
+        let mut all = list(&self.object["spec"], "volumes");
         let volume = all.find(|volume| volume["name"] == name).expect("a volume");
-        let namespace = text(&self.pod["metadata"], "namespace");
-        volumes::secret(kubernetes, namespace, &self.pod, volume, &self.volumes[name]).await;
+        let namespace = text(&self.object["metadata"], "namespace");
+        volumes::secret(kubernetes, namespace, &self.object, volume, &self.volumes[name]).await;
     }
 
     /// Where a path of a volume is.
@@ -75,7 +75,7 @@ impl Pod {
 
     /// Runs the init containers in their order, and then the containers.
     pub(crate) async fn start(&mut self) {
-        let spec = self.pod["spec"].clone();
+        let spec = self.object["spec"].clone();
         for container in list(&spec, "initContainers") {
             self.launch(container).await;
             if text(container, "restartPolicy") != "Always" {
@@ -179,7 +179,7 @@ impl Pod {
     }
 
     fn container(&self, name: &str) -> &Value {
-        let spec = &self.pod["spec"];
+        let spec = &self.object["spec"];
         let mut all = list(spec, "initContainers").chain(list(spec, "containers"));
         all.find(|container| container["name"] == name).expect("a container")
     }
@@ -237,7 +237,7 @@ impl Pod {
         if !rustix::process::getuid().is_root() {
             return String::new();
         }
-        let pod = &self.pod["spec"]["securityContext"];
+        let pod = &self.object["spec"]["securityContext"];
         let id = |key: &str| {
             let own = container["securityContext"][key].as_u64();
             own.or(pod[key].as_u64()).unwrap_or(IMAGES_OWN)

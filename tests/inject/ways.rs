@@ -120,7 +120,7 @@ async fn certificates_of_a_secret_are_served_and_exchanged_while_the_sidecar_run
     kubernetes.create(&secrets, certificates(&whole.shop)).await;
     let annotations = [("tls", "files"), ("tls-secret", "certs")];
     for (name, group, mode) in [("certs", None, 0o444), ("certs-of-a-group", Some(2000), 0o440)] {
-        let mut asked = whole.asked(name, &annotations, ASKS);
+        let mut asked = Whole::asked(name, &annotations, ASKS);
         asked["spec"]["securityContext"] = json!({ "fsGroup": group });
         let mut pod = whole.made(asked).await;
         pod.start().await;
@@ -145,7 +145,7 @@ async fn certificates_of_a_secret_are_served_and_exchanged_while_the_sidecar_run
 #[tokio::test]
 async fn an_application_of_another_user_reaches_the_broker_by_its_socket_until_its_own_end() {
     let whole = Whole::start(HOURS).await;
-    let mut asked = whole.asked("socket", &[("connect", "socket")], ASKS);
+    let mut asked = Whole::asked("socket", &[("connect", "socket")], ASKS);
     let app = &mut asked["spec"]["containers"][0];
     app["securityContext"]["runAsUser"] = json!(4711);
     // The kubelet ends native sidecars last, so that the application is served until it is gone.

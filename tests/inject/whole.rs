@@ -73,11 +73,11 @@ impl Whole {
 
     /// A pod with these further annotations, whose application does this and writes what it finds into the volume `out`.
     pub(crate) async fn pod(&self, name: &str, more: &[(&str, &str)], script: &str) -> Pod {
-        self.made(self.asked(name, more, script)).await
+        self.made(Self::asked(name, more, script)).await
     }
 
     /// What people hand to the API server.
-    pub(crate) fn asked(&self, name: &str, more: &[(&str, &str)], script: &str) -> Value {
+    pub(crate) fn asked(name: &str, more: &[(&str, &str)], script: &str) -> Value {
         let (port, probes) = (free_port().to_string(), free_port().to_string());
         let ports = [("port", port.as_str()), ("probe-port", &probes), ("startup-timeout", "60s")];
         let mut asked = pod(name, &[&ports, more].concat());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 
 use super::{Check, Key, raw, server::MAX_SOCKET_PATH};
-use crate::{config::Tls, identity::certificate::is_spiffe_id};
+use crate::{config::Tls, domain::workload::is_spiffe_id};
 
 const DEFAULT_CLIENT_ID: &str = "spiffe://secret-broker.local/application";
 

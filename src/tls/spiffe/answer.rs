@@ -1,4 +1,5 @@
-//! An answer of the Workload API, checked as a whole: one part that is broken, and none of it counts.
+//! An answer of the Workload API, checked as a whole: one SVID that is broken, and none of it counts. A federated trust domain
+//! that is broken is left out.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::wire::{X509svid, X509svidResponse};
 use crate::{
-    domain::workload::Workload,
+    domain::workload::{self, Workload},
     identity::certificate,
     tls::{
         TlsError, provider,
@@ -124,7 +125,7 @@ fn federated(id: &str, bundle: &[u8]) -> Result<(String, RootCertStore), TlsErro
 }
 
 fn domain(id: &str) -> Result<String, TlsError> {
-    let domain = certificate::trust_domain(id).map(str::to_owned);
+    let domain = workload::trust_domain(id).map(str::to_owned);
     domain.ok_or_else(|| broken(&format!("`{id}` is no SPIFFE ID")))
 }
 

@@ -1,7 +1,7 @@
 //! Certificates from the SPIFFE Workload API: X.509-SVIDs, told on a stream that stays open.
 //!
 //! Invariants: the endpoint is asked again with full jitter whenever the stream ends or an answer can't be used, and what
-//! was in force last stays so meanwhile; an answer counts whole or not at all; the application's files are written before the server's
+//! was in force last stays so meanwhile; an answer counts whole, foreign trust domains aside, or not at all; the application's files are written before the server's
 //! certificate changes, so that its clients know the authorities of what they are shown.
 
 mod answer;
