@@ -60,7 +60,7 @@ pub struct Running {
     vaults: u64,
     fixed: Fixed,
     doors: Doors,
-    keepers: JoinHandle<()>,
+    keepers: JoinHandle<bool>,
     following: Following,
     tasks: JoinSet<()>,
     conditions: Conditions,

@@ -55,9 +55,9 @@ pub(super) enum Done {
 }
 
 impl Keeper {
-    /// Keeps the secret until it is stopped and every revocation that this asked for was tried.
-    /// Boxed, because a future holds what it is given twice, and there is one for each secret.
-    pub(super) async fn run(mut self: Box<Self>) {
+    /// Keeps the secret until it is stopped and every revocation that this asked for was tried. Answers whether no lease
+    /// is left. Boxed, because a future holds what it is given twice, and there is one for each secret.
+    pub(super) async fn run(mut self: Box<Self>) -> bool {
         let mut open =
             Some(Departure { kept: Arc::clone(&self.kept), notices: self.notices.clone() });
         let mut hint = hint(Arc::clone(&self.origin));
@@ -88,6 +88,7 @@ impl Keeper {
                 () = nap => self.take(Event::Tick),
             }
         }
+        self.life.leases().next().is_none()
     }
 
     /// Reads from another origin from now on. Leases remain the business of their own.

@@ -59,7 +59,7 @@ pub struct Broker {
     seed: AtomicU64,
     notices: broadcast::Sender<Notice>,
     /// Takes keepers until the broker stops.
-    keepers: ArcSwapOption<mpsc::UnboundedSender<BoxFuture<'static, ()>>>,
+    keepers: ArcSwapOption<mpsc::UnboundedSender<BoxFuture<'static, bool>>>,
     changes: watch::Sender<()>,
     monitoring: Monitoring,
     observer: Arc<dyn Observer>,
@@ -67,11 +67,12 @@ pub struct Broker {
 }
 
 /// Runs the keepers.
-pub struct Keepers(mpsc::UnboundedReceiver<BoxFuture<'static, ()>>);
+pub struct Keepers(mpsc::UnboundedReceiver<BoxFuture<'static, bool>>);
 
 impl Keepers {
-    /// Runs every keeper until the broker is stopped, or dropped, and all have left.
-    pub async fn run(mut self) {
+    /// Runs every keeper until the broker is stopped, or dropped, and all have left. Answers whether those that were
+    /// there at the end left no lease behind.
+    pub async fn run(mut self) -> bool {
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
@@ -82,7 +83,11 @@ impl Keepers {
                 Some(_) = tasks.join_next() => {}
             }
         }
-        while tasks.join_next().await.is_some() {}
+        let mut clean = true;
+        while let Some(left) = tasks.join_next().await {
+            clean &= left.unwrap_or(false);
+        }
+        clean
     }
 }
 

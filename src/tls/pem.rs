@@ -6,12 +6,15 @@ use zeroize::Zeroizing;
 /// Bytes that fill a line of 64 characters.
 const LINE: usize = 48;
 
-/// The PEM text of each of the parts, one after the other. It is wiped when dropped: it may be a key's.
+/// The PEM text of each of the parts, one after the other. It may be a key's: it is wiped when dropped, and never grows,
+/// which would leave a copy behind.
 pub(super) fn encode<'a>(
     label: &str,
-    parts: impl IntoIterator<Item = &'a [u8]>,
+    parts: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
 ) -> Zeroizing<String> {
-    let mut pem = Zeroizing::new(String::new());
+    let parts = parts.into_iter();
+    let mut pem =
+        Zeroizing::new(String::with_capacity(parts.clone().map(|der| length(label, der)).sum()));
     for der in parts {
         pem.extend(["-----BEGIN ", label, "-----\n"]);
         for line in der.chunks(LINE) {
@@ -21,6 +24,11 @@ pub(super) fn encode<'a>(
         pem.extend(["-----END ", label, "-----\n"]);
     }
     pem
+}
+
+fn length(label: &str, der: &[u8]) -> usize {
+    let text = der.len().div_ceil(3) * 4;
+    "-----BEGIN -----\n-----END -----\n".len() + 2 * label.len() + text + der.len().div_ceil(LINE)
 }
 
 #[cfg(test)]
@@ -36,6 +44,7 @@ mod tests {
             let key = encode("PRIVATE KEY", [der.as_slice()]);
             let read = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).unwrap();
             assert_eq!(read.secret_pkcs8_der(), der);
+            assert_eq!(key.len(), super::length("PRIVATE KEY", &der), "it did not grow");
             assert!(key.lines().all(|line| line.len() <= 64));
         }
         let both = encode("CERTIFICATE", [[1, 2].as_slice(), &[3]]);

@@ -12,10 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    rig::{Caller, Rig},
-    support::until,
-};
+use crate::{caller::Caller, rig::Rig, support::until};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod caller;
 mod draining;
 mod hostile;
 mod limits;

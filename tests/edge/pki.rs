@@ -7,6 +7,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 /// The identity that the policy lets in.
 pub const API: &str = "spiffe://test/ns/shop/sa/api";
@@ -97,11 +98,20 @@ impl Authority {
 }
 
 impl Leaf {
+    pub fn der(&self) -> Vec<u8> {
+        der(&self.cert)
+    }
+
     /// Puts the pair into place as `NAME.pem` and `NAME.key`, each by a rename.
     pub fn install(&self, directory: &Path, name: &str) {
         put(directory, &format!("{name}.key"), &self.key);
         put(directory, &format!("{name}.pem"), &self.cert);
     }
+}
+
+/// The bytes of the first certificate of a PEM text.
+pub fn der(pem: &str) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
 
 /// Puts a file into place whole.

@@ -1,43 +1,16 @@
 //! Certificates that turn over while the broker serves.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
-
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use secret_broker_client::{Event, Watch};
 
 use crate::{
-    pki::{Authority, Leaf, put},
-    rig::{Caller, Rig},
+    caller::next_value,
+    pki::{Authority, put},
+    rig::Rig,
     support::until,
 };
-
-/// The certificate that a new connection is shown.
-async fn shown(caller: &Caller) -> Option<Vec<u8>> {
-    let stream = caller.connect(caller.speaking(&rustls::version::TLS13)).await.ok()?;
-    Some(stream.get_ref().1.peer_certificates()?.first()?.to_vec())
-}
-
-fn der(leaf: &Leaf) -> Vec<u8> {
-    CertificateDer::from_pem_slice(leaf.cert.as_bytes()).unwrap().to_vec()
-}
-
-async fn next_value(watch: &mut Watch) -> String {
-    let next = async {
-        loop {
-            let event = watch.next().await.expect("the watch goes on").expect("an event");
-            if let Event::Current(secret) | Event::Rotated(secret) = event {
-                return secret.text("value").unwrap().to_owned();
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), next).await.expect("a value in time")
-}
 
 #[tokio::test]
 async fn a_new_leaf_serves_new_connections_and_open_streams_go_on() {
@@ -50,7 +23,7 @@ async fn a_new_leaf_serves_new_connections_and_open_streams_go_on() {
 
     let leaf = rig.authority.server();
     leaf.install(&rig.directory(), "server");
-    until("the new leaf is shown", async || (shown(&caller).await? == der(&leaf)).then_some(()))
+    until("the new leaf is shown", async || (caller.shown().await? == leaf.der()).then_some(()))
         .await;
     rig.set("second");
     assert_eq!(next_value(&mut watch).await, "second", "on the stream opened before");
@@ -61,17 +34,17 @@ async fn a_new_leaf_serves_new_connections_and_open_streams_go_on() {
 async fn a_torn_pair_is_not_taken_and_the_one_before_serves_on() {
     let rig = Rig::start().await;
     let caller = rig.caller();
-    let before = shown(&caller).await.unwrap();
+    let before = caller.shown().await.unwrap();
     let leaf = rig.authority.server();
     put(&rig.directory(), "server.pem", &leaf.cert);
     until("the log says so", async || {
         rig.broker.log().contains("new certificates refused").then_some(())
     })
     .await;
-    assert_eq!(shown(&caller).await.unwrap(), before);
+    assert_eq!(caller.shown().await.unwrap(), before);
     assert_eq!(caller.value().await, "first");
     put(&rig.directory(), "server.key", &leaf.key);
-    until("the whole pair is shown", async || (shown(&caller).await? == der(&leaf)).then_some(()))
+    until("the whole pair is shown", async || (caller.shown().await? == leaf.der()).then_some(()))
         .await;
 }
 
@@ -117,7 +90,7 @@ async fn certificates_replaced_under_load_cost_no_call() {
         let leaf = rig.authority.server();
         leaf.install(&rig.directory(), "server");
         until("the new leaf is shown", async || {
-            (shown(&caller).await? == der(&leaf)).then_some(())
+            (caller.shown().await? == leaf.der()).then_some(())
         })
         .await;
     }

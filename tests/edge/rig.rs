@@ -1,17 +1,9 @@
-//! A broker with certificates from files, and callers with certificates of their own.
+//! A broker with certificates from files.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use secret_broker_client::{Client, Error, Secret};
-use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use std::path::PathBuf;
 
 use crate::{
+    caller::Caller,
     pki::{Authority, Leaf, put},
     support::broker::Broker,
 };
@@ -53,12 +45,6 @@ pub struct Rig {
     pub broker: Broker,
 }
 
-/// A caller's certificate files.
-pub struct Caller {
-    directory: TempDir,
-    address: String,
-}
-
 impl Rig {
     pub async fn start() -> Self {
         Self::with("", false).await
@@ -96,74 +82,11 @@ impl Rig {
     }
 
     pub fn caller_as(&self, leaf: &Leaf) -> Caller {
-        let directory = tempfile::tempdir().unwrap();
-        put(directory.path(), "ca.pem", &self.authority.pem);
-        leaf.install(directory.path(), "client");
-        Caller { directory, address: self.broker.address() }
+        Caller::new(&self.authority.pem, leaf, self.broker.address())
     }
 
     /// How many accesses were recorded.
     pub fn recorded(&self) -> usize {
         self.broker.audit().len()
-    }
-}
-
-impl Caller {
-    pub fn client(&self) -> Client {
-        let address = format!("https://{}", self.address);
-        let client = Client::builder().address(address).cert_dir(self.directory.path());
-        client.deadline(Duration::from_secs(10)).build().unwrap()
-    }
-
-    /// Reads the secret on a new connection.
-    pub async fn get(&self) -> Result<Secret, Error> {
-        self.client().get("KEY").await
-    }
-
-    pub async fn value(&self) -> String {
-        self.get().await.expect("a secret").text("value").unwrap().to_owned()
-    }
-
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(self.directory.path().join("ca.pem")).unwrap() {
-            roots.add(root.unwrap()).unwrap();
-        }
-        roots
-    }
-
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        let path = self.directory.path().join("client.pem");
-        CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap).collect()
-    }
-
-    fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_file(self.directory.path().join("client.key")).unwrap()
-    }
-
-    /// TLS without a certificate of the caller's.
-    pub fn anonymous(&self) -> ClientConfig {
-        ClientConfig::builder().with_root_certificates(self.roots()).with_no_client_auth()
-    }
-
-    /// TLS of one version, with the caller's certificate.
-    pub fn speaking(&self, version: &'static rustls::SupportedProtocolVersion) -> ClientConfig {
-        let mut config = ClientConfig::builder_with_protocol_versions(&[version])
-            .with_root_certificates(self.roots())
-            .with_client_auth_cert(self.chain(), self.key())
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        config
-    }
-
-    /// A bare TLS connection.
-    pub async fn connect(&self, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(&self.address).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
-    }
-
-    pub fn address(&self) -> &str {
-        &self.address
     }
 }

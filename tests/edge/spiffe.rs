@@ -1,20 +1,14 @@
 //! SVIDs of the SPIFFE Workload API: served with, checked against, handed to the application, followed as they change.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use secret_broker_client::{Client, Error, Event, Watch};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use secret_broker_client::{Client, Error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    pki::{Authority, Leaf, put},
+    caller::{Caller, client, next_value},
+    pki::{Authority, Leaf, der, put},
     support::{broker::Broker, free_port, until},
     workload_api::{Answer, Svid, WorkloadApi},
 };
@@ -68,10 +62,6 @@ fn named(authority: &Authority, id: &str, bundle: &str, dns: &[&str]) -> Svid {
     Svid { id: id.to_owned(), hint: "", chain: cert, key, bundle: bundle.to_owned() }
 }
 
-fn leaf(pem: &str) -> Vec<u8> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
-}
-
 impl Mesh {
     /// Of a sidecar that serves with an SVID of its own.
     async fn start() -> Self {
@@ -117,45 +107,22 @@ impl Mesh {
 
     /// A client of the application, with the files that it was given.
     fn client(&self) -> Client {
-        self.client_from(&self.broker.path("tls"))
+        client(&self.broker.address(), &self.broker.path("tls"))
     }
 
-    fn client_from(&self, files: &Path) -> Client {
-        let address =
-            format!("https://{}", self.broker.address().replace("127.0.0.1", "localhost"));
-        let client = Client::builder().address(address).cert_dir(files);
-        client.deadline(Duration::from_secs(10)).build().unwrap()
+    /// A caller with this certificate, who trusts the sidecar.
+    fn caller(&self, leaf: &Leaf) -> Caller {
+        Caller::new(&self.file("ca.pem"), leaf, self.broker.address())
     }
 
-    /// What a caller with this certificate gets, who trusts the sidecar.
-    async fn get_as(&self, caller: &Leaf) -> Result<String, Error> {
-        let files = tempfile::tempdir().unwrap();
-        fs::copy(self.broker.path("tls/ca.pem"), files.path().join("ca.pem")).unwrap();
-        caller.install(files.path(), "client");
-        let secret = self.client_from(files.path()).get("KEY").await?;
+    async fn get_as(&self, leaf: &Leaf) -> Result<String, Error> {
+        let secret = self.caller(leaf).get().await?;
         Ok(secret.text("value").unwrap().to_owned())
-    }
-
-    /// A bare TLS connection of a caller.
-    async fn connect(&self, caller: &Leaf) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(self.broker.path("tls/ca.pem")).unwrap() {
-            roots.add(root.unwrap()).unwrap();
-        }
-        let chain = vec![CertificateDer::from_pem_slice(caller.cert.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(caller.key.as_bytes()).unwrap();
-        let config = ClientConfig::builder().with_root_certificates(roots);
-        let mut config = config.with_client_auth_cert(chain, key).unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let tcp = TcpStream::connect(self.broker.address()).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 
     /// The certificate that a new connection is shown.
     async fn shown(&self) -> Option<Vec<u8>> {
-        let stream = self.connect(&self.one.svid(OTHER, &[])).await.ok()?;
-        Some(stream.get_ref().1.peer_certificates()?.first()?.to_vec())
+        self.caller(&self.one.svid(OTHER, &[])).shown().await
     }
 
     async fn shows(&self, certificate: &[u8]) {
@@ -177,25 +144,13 @@ impl Mesh {
     }
 }
 
-async fn next_value(watch: &mut Watch) -> String {
-    let next = async {
-        loop {
-            let event = watch.next().await.expect("the watch goes on").expect("an event");
-            if let Event::Current(secret) | Event::Rotated(secret) = event {
-                return secret.text("value").unwrap().to_owned();
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), next).await.expect("a value in time")
-}
-
 /// The server of these tests speaks the protocol as others read it.
 #[tokio::test]
 async fn what_the_sidecar_is_told_is_what_the_published_client_reads() {
     let mesh = Mesh::prepare("");
     let two = Authority::new("two");
     let own = svid(&mesh.one, SIDECAR, &mesh.one.pem);
-    let certificate = leaf(&own.chain);
+    let certificate = der(&own.chain);
     mesh.api.say(Answer::of([Svid { hint: "internal", ..own }]).federated("two", &two.pem));
     let endpoint = format!("unix://{}", mesh.broker.path("agent.sock").display());
     let client = spiffe::WorkloadApiClient::connect_to(endpoint).await.expect("a connection");
@@ -209,7 +164,7 @@ async fn what_the_sidecar_is_told_is_what_the_published_client_reads() {
     for (domain, pem) in [("one", &mesh.one.pem), ("two", &two.pem)] {
         let domain = spiffe::TrustDomain::new(domain).expect("a domain");
         let bundle = told.bundle_set().get(&domain).expect("a bundle");
-        assert_eq!(bundle.authorities()[0].as_bytes(), leaf(pem));
+        assert_eq!(bundle.authorities()[0].as_bytes(), der(pem));
     }
 }
 
@@ -241,10 +196,10 @@ async fn a_new_svid_serves_new_connections_while_open_streams_go_on_and_the_file
     let (certificate, key) = (fresh.chain.clone(), fresh.key.clone());
     mesh.api.say(Answer::of([fresh]));
     until("the files follow", async || {
-        (leaf(&mesh.file("client.pem")) == leaf(&certificate)).then_some(())
+        (der(&mesh.file("client.pem")) == der(&certificate)).then_some(())
     })
     .await;
-    mesh.shows(&leaf(&certificate)).await;
+    mesh.shows(&der(&certificate)).await;
     let written = PrivateKeyDer::from_pem_slice(mesh.file("client.key").as_bytes()).unwrap();
     assert_eq!(written, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap());
     put(&mesh.broker.path(""), "secrets.env", "KEY=second\n");
@@ -258,7 +213,8 @@ async fn callers_of_an_authority_that_left_the_bundle_are_refused_and_their_conn
     let mesh = Mesh::start().await;
     let old = mesh.one.svid(OTHER, &[]);
     assert_eq!(mesh.get_as(&old).await.expect("a secret"), "first");
-    let mut stream = mesh.connect(&old).await.unwrap();
+    let caller = mesh.caller(&old);
+    let mut stream = caller.connect(caller.speaking(&rustls::version::TLS13)).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let next = Authority::new("one, later");
     mesh.api.say(Answer::of([svid(&next, SIDECAR, &next.pem)]));
@@ -327,7 +283,7 @@ async fn an_endpoint_that_goes_away_leaves_the_last_svid_in_force_and_is_heard_w
     let (status, ready) = mesh.broker.page("/readyz").await;
     assert_eq!(status, 200, "it serves as before: {ready}");
     let next = svid(&mesh.one, SIDECAR, &mesh.one.pem);
-    let certificate = leaf(&next.chain);
+    let certificate = der(&next.chain);
     mesh.api.say(Answer::of([next]));
     mesh.api.run();
     mesh.shows(&certificate).await;
@@ -393,7 +349,7 @@ async fn of_several_svids_those_are_used_that_are_named_by_id_or_by_hint() {
     let [first, second, mut third] = [SIDECAR, OTHER, "spiffe://one/ns/shop/sa/app"]
         .map(|id| svid(&mesh.one, id, &mesh.one.pem));
     third.hint = "the application";
-    let serving = leaf(&second.chain);
+    let serving = der(&second.chain);
     mesh.api.say(Answer::of([first, second, third]));
     let mesh = mesh.run().await;
     assert_eq!(mesh.shown().await.expect("a certificate"), serving);

@@ -4,8 +4,9 @@ use rcgen::SanType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
+    caller::Caller,
     pki::{Authority, expired},
-    rig::{Caller, Rig},
+    rig::Rig,
     support::until,
 };
 

@@ -3,11 +3,13 @@
 use std::process::Command;
 
 use secret_broker_client::{Freshness, Reason};
+use serde_json::json;
 
 use crate::{
     main_job::{Rig, sections},
     support::{
         broker::{Broker, contains},
+        proxy::{Fault, Proxy},
         until,
     },
 };
@@ -81,4 +83,40 @@ async fn a_tampered_state_is_set_aside_and_the_broker_starts_without_it() {
         .filter_map(Result::ok)
         .any(|f| f.file_name().to_string_lossy().starts_with("state.age.rejected"));
     assert!(aside, "it was set aside");
+}
+
+#[tokio::test]
+async fn leases_that_could_not_be_revoked_are_forgotten_only_when_their_token_took_them_along() {
+    let rig = Rig::start("1h", "2h").await;
+    let made = json!({ "policies": ["broker"], "ttl": "1h" });
+    let made = rig.vault.write("auth/token/create", made).await;
+    let token = made["auth"]["client_token"].as_str().expect("a token");
+    let proxy = Proxy::start(rig.vault.port()).await;
+    proxy.set(Fault::Status("sys/leases/revoke", 500));
+    let keys = tempfile::tempdir().expect("a directory");
+    let key = new_key(keys.path());
+    let own = sections(&proxy.address());
+    let approle =
+        "method = \"approle\"\nrole_id_env = \"ROLE_ID\"\nsecret_id_env = \"SECRET_ID\"\n";
+    let given = own.replace(approle, "method = \"token\"\ntoken_env = \"TOKEN\"\n");
+    assert_ne!(own, given);
+    let ends = async |sections: &str, environment: &[(&str, &str)]| {
+        let sections = sections.replace("[vault]\n", "[vault]\nrevoke_on_exit = true\n");
+        let state =
+            format!("[state]\npath = \"DIR/state.age\"\nkey_file = \"{}\"\n", key.display());
+        let mut broker = Broker::start(&format!("{sections}{state}"), environment).await;
+        broker.client().get("DB").await.expect("a secret");
+        assert_eq!(broker.terminate().await, Some(0));
+        (broker.log(), broker.path("state.age").exists())
+    };
+    let (own_login, given_token) = (rig.environment(), [("TOKEN", token)]);
+    let ((with_token, own_state), (by_themselves, given_state)) =
+        tokio::join!(ends(&own, &own_login), ends(&given, &given_token));
+    assert!(with_token.contains("they end with the token"), "{with_token}");
+    assert!(by_themselves.contains("the rest end by themselves"), "{by_themselves}");
+    assert_eq!((own_state, given_state), (false, true));
+    until("Vault dropped the user of the token that it revoked, and no other", async || {
+        (rig.postgres.leased_users().await.len() == 1).then_some(())
+    })
+    .await;
 }

@@ -38,16 +38,17 @@ impl Running {
     }
 
     /// Waits until the keepers revoked what they should, then revokes the token. A state that holds nothing live any more
-    /// goes too: the next start would serve from it what was revoked.
+    /// goes too: the next start would serve from it what was revoked. One that knows of leases that live on stays.
     async fn revoke(self) {
-        let leases = timeout(REVOKE_TIME.max(self.fixed.server.drain), self.keepers).await;
+        let time = REVOKE_TIME.max(self.fixed.server.drain);
+        let revoked = matches!(timeout(time, self.keepers).await, Ok(Ok(true)));
         if !self.revoke_on_exit {
             return;
         }
         let token = async {
             match self.vault.load_full() {
                 Some(vault) => vault.store.close().await,
-                None => Ok(()),
+                None => Ok(false),
             }
         };
         let late = |_| Err(Fault::new(Reason::Timeout, "Vault does not answer"));
@@ -55,11 +56,12 @@ impl Running {
         if let Err(fault) = &token {
             tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
         }
-        if leases.is_err() {
-            tracing::warn!("not all leases could be revoked in time; they end with the token");
-            if token.is_err() {
+        if !revoked {
+            if token != Ok(true) {
+                tracing::warn!("not all leases could be revoked; the rest end by themselves");
                 return;
             }
+            tracing::warn!("not all leases could be revoked; they end with the token");
         }
         if let Some((saving, _)) = self.saving
             && let Err(error) = saving.forget().await

@@ -108,12 +108,12 @@ impl VaultStore {
         tokio::join!(self.sessions.run(), self.client.follow_files());
     }
 
-    /// Revokes the broker's token, and with it whatever was minted under it, unless the token was
-    /// given to the broker.
+    /// Revokes the broker's token, and with it whatever was minted under it. Answers `false` when the
+    /// token was given to the broker, and so stays.
     ///
     /// # Errors
     /// When Vault did not confirm it.
-    pub async fn close(&self) -> Result<(), Fault> {
+    pub async fn close(&self) -> Result<bool, Fault> {
         self.sessions.close().await
     }
 

@@ -324,14 +324,15 @@ impl Sessions {
     }
 
     /// Revokes the current token, and with it whatever was minted under it. A token that was given
-    /// to the broker is not the broker's to revoke.
-    pub(super) async fn close(&self) -> Result<(), Fault> {
+    /// to the broker is not the broker's to revoke: then it answers `false`.
+    pub(super) async fn close(&self) -> Result<bool, Fault> {
         if matches!(self.vault.auth.method, AuthMethod::Token { .. }) {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(session) = self.current.swap(None) else { return Ok(()) };
+        let Some(session) = self.current.swap(None) else { return Ok(true) };
         let call = |v: VaultClient| async move { token::revoke_self(&v).await };
-        self.client.library("token_revoke", Some(&session.token), Doing::Read, call).await
+        self.client.library("token_revoke", Some(&session.token), Doing::Read, call).await?;
+        Ok(true)
     }
 
     /// The current token for the encrypted state.

@@ -2,7 +2,6 @@ package io.secretbroker.client;
 
 import io.grpc.CallOptions;
 import io.grpc.MethodDescriptor;
-import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
 import io.secretbroker.client.internal.proto.BatchGetSecretsRequest;
@@ -234,18 +233,16 @@ public final class Client implements AutoCloseable {
 
   private <Q, R> R call(MethodDescriptor<Q, R> method, Q request) {
     CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
-    boolean wasUp = connection.isUp();
     try {
       return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
     } catch (StatusRuntimeException failure) {
       RuntimeException explained = explain(failure);
-      boolean broke = wasUp && failure.getStatus().getCode() == Status.Code.UNAVAILABLE
-          && !(explained instanceof RefusedException);
-      if (!broke) {
+      if (!(explained instanceof UnreachableException || explained instanceof TlsException)) {
         throw explained;
       }
     }
-    // The connection had ended unnoticed, as when the broker was restarted. Every call may be made twice.
+    // What failed may be older than this call: a connection that had ended unnoticed, as when the broker was restarted, or
+    // another call's attempt to connect, made before the broker was there. Every call may be made twice.
     try {
       return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
     } catch (StatusRuntimeException failure) {

@@ -57,10 +57,6 @@ final class Connection {
     return channel;
   }
 
-  boolean isUp() {
-    return channel.getState(false) == ConnectivityState.READY;
-  }
-
   boolean isClosed() {
     return channel.isShutdown();
   }
