@@ -84,7 +84,9 @@ fn store(rig: &Rig, seed: u64) -> Arc<VaultStore> {
 async fn sidecar(rig: &Rig, seed: u64, settings: OperatorFeed, tasks: &mut JoinSet<()>) -> Watch {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (broker, keepers) = Broker::new(clock, Arc::new(Unobserved), 8, seed);
-    tasks.spawn(async { drop(keepers.run().await) });
+    tasks.spawn(async {
+        keepers.run().await;
+    });
     let deployment = Deployment { environment: Some("production".into()), colour: None };
     let engine = VaultEngine::KvV2 {
         mount: "secret".into(),

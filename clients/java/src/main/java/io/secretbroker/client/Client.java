@@ -233,20 +233,19 @@ public final class Client implements AutoCloseable {
 
   private <Q, R> R call(MethodDescriptor<Q, R> method, Q request) {
     CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
-    try {
-      return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
-    } catch (StatusRuntimeException failure) {
-      RuntimeException explained = explain(failure);
-      if (!(explained instanceof UnreachableException || explained instanceof TlsException)) {
-        throw explained;
+    long attempts = connection.attempts();
+    while (true) {
+      try {
+        return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
+      } catch (StatusRuntimeException failure) {
+        RuntimeException explained = explain(failure);
+        boolean broke = explained instanceof UnreachableException || explained instanceof TlsException;
+        // What broke may be older than this call: a connection that had ended unnoticed, as when the broker was restarted,
+        // or an attempt to connect before the broker was there. Every call may be made twice.
+        if (!broke || connection.endedAfter(attempts)) {
+          throw explained;
+        }
       }
-    }
-    // What failed may be older than this call: a connection that had ended unnoticed, as when the broker was restarted, or
-    // another call's attempt to connect, made before the broker was there. Every call may be made twice.
-    try {
-      return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
-    } catch (StatusRuntimeException failure) {
-      throw explain(failure);
     }
   }
 

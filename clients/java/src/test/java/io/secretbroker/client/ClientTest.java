@@ -28,6 +28,7 @@ import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -132,6 +133,29 @@ class ClientTest {
     broker.start();
     client.get("DB");
     assertEquals(Set.of("CN=client", "CN=renewed"), broker.peers);
+  }
+
+  @Test
+  void aCallDoesNotFailOfWhatFailedBeforeIt() throws Exception {
+    AtomicBoolean going = new AtomicBoolean(true);
+    Thread other = new Thread(() -> {
+      while (going.get()) {
+        try {
+          client.get("DB");
+        } catch (UnreachableException away) {
+          Thread.yield();
+        }
+      }
+    });
+    other.start();
+    for (int i = 0; i < 50; i++) {
+      broker.stop();
+      Thread.sleep(i % 10);
+      broker.start();
+      assertEquals(1, client.get("DB").generation());
+    }
+    going.set(false);
+    other.join();
   }
 
   @Test
