@@ -54,8 +54,15 @@ func (c *connector) begin() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempts++
-	c.last = nil
 	return c.attempts
+}
+
+// heard forgets the last failure: the broker answers. The beginning of an attempt is too early for that, as the next
+// failure is then not known yet.
+func (c *connector) heard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = nil
 }
 
 // observe keeps a failure; with established false it ends the calls that wait for this connection.
@@ -145,8 +152,8 @@ type observed struct {
 
 func (o *observed) Read(into []byte) (int, error) {
 	n, err := o.Conn.Read(into)
-	if n > 0 {
-		o.established.Store(true)
+	if n > 0 && !o.established.Swap(true) {
+		o.connector.heard()
 	}
 	if err != nil {
 		o.connector.observe(o.number, err, o.established.Load())

@@ -22,8 +22,9 @@ impl Running {
             tracing::error!(%error, "the last audit records are lost");
         }
         self.save().await;
+        let revoked = self.revoked();
         self.broker.stop(self.revoke_on_exit).await;
-        self.revoke().await;
+        self.revoke(revoked).await;
         tracing::info!("stopped");
     }
 
@@ -37,11 +38,17 @@ impl Running {
         }
     }
 
-    /// Waits until the keepers revoked what they should, then revokes the token. A state that holds nothing live any more
-    /// goes too: the next start would serve from it what was revoked. One that knows of leases that live on stays.
-    async fn revoke(self) {
+    /// How many leases were revoked so far.
+    fn revoked(&self) -> u64 {
+        self.vault.load().as_ref().map_or(0, |vault| vault.store.revoked())
+    }
+
+    /// Waits until the keepers revoked what they should, then revokes the token. The state goes too, as the next start would
+    /// serve from it what was revoked, unless nothing was: then it is true, and the next start takes the leases over.
+    async fn revoke(mut self, revoked_before: u64) {
         let time = REVOKE_TIME.max(self.fixed.server.drain);
-        let revoked = matches!(timeout(time, self.keepers).await, Ok(Ok(true)));
+        let leases = timeout(time, &mut self.keepers).await;
+        self.keepers.abort();
         if !self.revoke_on_exit {
             return;
         }
@@ -56,12 +63,17 @@ impl Running {
         if let Err(fault) = &token {
             tracing::warn!(%fault, "the token could not be revoked; it ends by itself");
         }
-        if !revoked {
-            if token != Ok(true) {
-                tracing::warn!("not all leases could be revoked; the rest end by themselves");
+        if !matches!(leases, Ok(Ok(true))) {
+            if token == Ok(true) {
+                tracing::warn!("not all leases could be revoked; they end with the token");
+            } else if self.revoked() > revoked_before {
+                tracing::warn!("not all leases could be revoked; the others end by themselves");
+            } else {
+                tracing::warn!(
+                    "no lease could be revoked; the state is kept, and they end by themselves"
+                );
                 return;
             }
-            tracing::warn!("not all leases could be revoked; they end with the token");
         }
         if let Some((saving, _)) = self.saving
             && let Err(error) = saving.forget().await

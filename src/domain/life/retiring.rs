@@ -107,9 +107,16 @@ pub(super) struct Retiring {
     condemned: Vec<Condemned>,
     /// Whether readers were to be waited for at the last look.
     has_laggards: bool,
+    /// The most that our terms let a version age.
+    pub(super) max_age: Option<Duration>,
 }
 
 impl Retiring {
+    /// None yet, of a secret whose versions may age so much.
+    pub(super) fn of(max_age: Option<Duration>) -> Self {
+        Self { max_age, ..Self::default() }
+    }
+
     /// Lets a replaced version live on for at most `overlap`.
     pub(super) fn retire(&mut self, held: Held, waiting: Readers, overlap: Duration, now: Moment) {
         let until = held.ends_at.map_or(now + overlap, |end| end.min(now + overlap));
@@ -173,11 +180,12 @@ impl Retiring {
         self.add(overlap, now);
     }
 
-    /// Has the lease of a version revoked now.
+    /// Has the lease of a version revoked now. One that ends by our terms lives on at its store.
     pub(super) fn condemn(&mut self, held: Held, now: Moment) {
-        if let Some(lease) = held.lease {
-            self.condemn_lease(lease, held.ends_at, now);
-        }
+        let Some(lease) = held.lease else { return };
+        let of_store = |end: &Moment| self.max_age.is_none_or(|age| *end < held.issued_at + age);
+        let ends_at = held.ends_at.filter(of_store);
+        self.condemn_lease(lease, ends_at, now);
     }
 
     /// Has a lease revoked now.
@@ -200,6 +208,9 @@ impl Retiring {
 
     /// Has everything revoked now.
     pub(super) fn condemn_all(&mut self, now: Moment) {
+        for waiting in &mut self.condemned {
+            waiting.retry_at = now;
+        }
         for overlap in std::mem::take(&mut self.overlaps) {
             self.condemn(overlap.held, now);
         }

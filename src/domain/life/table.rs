@@ -121,6 +121,7 @@ impl Life {
     pub fn new(terms: Terms, jitter: Jitter) -> Self {
         Self {
             wanted: terms.prefetch,
+            retiring: Retiring::of(terms.max_age),
             terms,
             jitter,
             held: None,
@@ -138,7 +139,6 @@ impl Life {
             watched: false,
             refusal_fetch_at: None,
             hint_at: None,
-            retiring: Retiring::default(),
             stopped: false,
             attempts: 0,
         }
@@ -173,8 +173,7 @@ impl Life {
             Event::Refused(generation) => self.refused(generation, now),
             Event::Moved(terms) => self.moved(terms, now, &mut effects),
             Event::TermsChanged(terms) => {
-                self.wanted |= terms.prefetch;
-                self.terms = terms;
+                self.agree(terms);
                 self.hinted(HINT_SPREAD, now, &mut effects);
             }
             Event::Restored(held, overlaps) => self.restored(held, overlaps, now, &mut effects),
@@ -323,9 +322,14 @@ impl Life {
 
     /// The secret is read from elsewhere or kept otherwise from now on: its successor is fetched
     /// soon, and the held version overlaps it as in any replacement.
-    fn moved(&mut self, terms: Terms, now: Moment, effects: &mut Vec<Effect>) {
+    fn agree(&mut self, terms: Terms) {
         self.wanted |= terms.prefetch;
+        self.retiring.max_age = terms.max_age;
         self.terms = terms;
+    }
+
+    fn moved(&mut self, terms: Terms, now: Moment, effects: &mut Vec<Effect>) {
+        self.agree(terms);
         self.foreign = true;
         self.setback = None;
         self.overdue = 0;
@@ -366,15 +370,10 @@ impl Life {
     }
 
     fn expire(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        if self.held.as_ref().is_none_or(|held| held.is_live(now)) {
-            return;
+        if let Some(held) = self.held.take_if(|held| !held.is_live(now)) {
+            self.retiring.condemn(held, now);
+            self.end(Ended::Expired, effects);
         }
-        let lease = self.held.as_ref().and_then(|held| held.lease.clone());
-        if let (Some(_), Some(lease)) = (self.terms.max_age, lease) {
-            // It ended by our terms: at its store it may live on.
-            self.retiring.condemn_lease(lease, Some(now + self.granted), now);
-        }
-        self.end(Ended::Expired, effects);
     }
 
     pub(super) fn end(&mut self, how: Ended, effects: &mut Vec<Effect>) {

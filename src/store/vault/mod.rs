@@ -108,13 +108,18 @@ impl VaultStore {
         tokio::join!(self.sessions.run(), self.client.follow_files());
     }
 
-    /// Revokes the broker's token, and with it whatever was minted under it. Answers `false` when the
-    /// token was given to the broker, and so stays.
+    /// Revokes the broker's token, and with it whatever was minted under it. Answers whether that was all that is left: a
+    /// token that was given to the broker stays, and leases of tokens before this one live on.
     ///
     /// # Errors
     /// When Vault did not confirm it.
     pub async fn close(&self) -> Result<bool, Fault> {
         self.sessions.close().await
+    }
+
+    /// How many leases were revoked so far.
+    pub fn revoked(&self) -> u64 {
+        self.sessions.revoked()
     }
 
     /// Why Vault as a whole can't be used now, as far as is known.

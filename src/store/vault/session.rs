@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::{
+        Arc, Mutex as StdMutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,6 +111,7 @@ pub(super) struct Sessions {
     /// Held by whoever logs in; what it protects is the failure of the last login.
     login: Mutex<Option<(Moment, Fault)>>,
     minted: StdMutex<HashMap<Arc<str>, Arc<Session>>>,
+    revoked: AtomicU64,
     jitter: StdMutex<Jitter>,
     /// Counts the times that leases may have died with their token.
     losses: watch::Sender<u64>,
@@ -127,6 +131,7 @@ impl Sessions {
             current: ArcSwapOption::empty(),
             login: Mutex::new(None),
             minted: StdMutex::default(),
+            revoked: AtomicU64::default(),
             jitter: StdMutex::new(jitter),
             losses: watch::Sender::new(0),
         }
@@ -313,9 +318,15 @@ impl Sessions {
         minted.get(lease).and_then(|session| session.max_left(self.clock.now()))
     }
 
-    /// Forgets a lease that is gone.
+    /// Forgets a lease that was revoked.
     pub(super) fn gone(&self, lease: &str) {
+        self.revoked.fetch_add(1, Ordering::Relaxed);
         self.minted.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+    }
+
+    /// How many leases were revoked.
+    pub(super) fn revoked(&self) -> u64 {
+        self.revoked.load(Ordering::Relaxed)
     }
 
     /// Tells each time that leases may have died with their token.
@@ -323,16 +334,17 @@ impl Sessions {
         self.losses.subscribe()
     }
 
-    /// Revokes the current token, and with it whatever was minted under it. A token that was given
-    /// to the broker is not the broker's to revoke: then it answers `false`.
+    /// Revokes the current token, and with it whatever was minted under it. Answers whether that was all that is left: a
+    /// token that was given to the broker is not the broker's to revoke, and leases of tokens before it live on.
     pub(super) async fn close(&self) -> Result<bool, Fault> {
         if matches!(self.vault.auth.method, AuthMethod::Token { .. }) {
             return Ok(false);
         }
-        let Some(session) = self.current.swap(None) else { return Ok(true) };
+        let Some(session) = self.current.swap(None) else { return Ok(false) };
         let call = |v: VaultClient| async move { token::revoke_self(&v).await };
         self.client.library("token_revoke", Some(&session.token), Doing::Read, call).await?;
-        Ok(true)
+        let minted = self.minted.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(minted.values().all(|of| Arc::ptr_eq(of, &session)))
     }
 
     /// The current token for the encrypted state.

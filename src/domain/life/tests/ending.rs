@@ -76,6 +76,29 @@ fn an_overlap_never_outlasts_the_lease() {
 }
 
 #[test]
+fn a_lease_that_outlives_what_our_terms_let_it_age_is_revoked_when_its_overlap_ends() {
+    let terms = Terms { max_age: Some(SECOND * 100), ..terms() };
+    let mut bench = Bench::holding(terms, 1, leased("a", HOUR));
+    bench.on(Event::Delivered("x".into(), Generation(1)));
+    bench.pass(SECOND * 50);
+    bench.on(Event::Refused(Generation(1)));
+    bench.fetched(leased("b", HOUR));
+    assert_eq!(calls(bench.pass(SECOND * 50)), [revoke("a")]);
+    bench.on(Event::RevokeFailed(lease("a"), fault(Reason::Unavailable)));
+    bench.pass(SECOND * 5);
+    assert_eq!(bench.view().pending_revocations, 1, "an exposure until its store says otherwise");
+}
+
+#[test]
+fn stopping_has_no_revocation_wait_for_its_next_attempt() {
+    let mut bench = replaced(&[]);
+    bench.next_call();
+    bench.on(Event::RevokeFailed(lease("a"), fault(Reason::Unavailable)));
+    let calls = calls(bench.on(Event::Stopped { revoke: true }));
+    assert!(calls.contains(&revoke("a")) && calls.contains(&revoke("b")), "{calls:?}");
+}
+
+#[test]
 fn a_failed_revocation_is_repeated_with_growing_waits_until_the_lease_ends_by_itself() {
     let mut bench = replaced(&[]);
     let (mut ceiling, mut attempts) = (2.0, 0);

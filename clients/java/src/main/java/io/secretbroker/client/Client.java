@@ -35,6 +35,7 @@ public final class Client implements AutoCloseable {
   public static final String CERT_DIR_VARIABLE = "SECRET_BROKER_CERT_DIR";
 
   private static final int BATCH = 1000;
+  private static final int MOST_AGAIN = 3;
 
   private final Address address;
   private final Connection connection;
@@ -234,15 +235,15 @@ public final class Client implements AutoCloseable {
   private <Q, R> R call(MethodDescriptor<Q, R> method, Q request) {
     CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
     long attempts = connection.attempts();
-    while (true) {
+    for (int again = MOST_AGAIN;; again--) {
       try {
         return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
       } catch (StatusRuntimeException failure) {
         RuntimeException explained = explain(failure);
         boolean broke = explained instanceof UnreachableException || explained instanceof TlsException;
         // What broke may be older than this call: a connection that had ended unnoticed, as when the broker was restarted,
-        // or an attempt to connect before the broker was there. Every call may be made twice.
-        if (!broke || connection.endedAfter(attempts)) {
+        // or an attempt to connect before the broker was there. Every call may be made again.
+        if (!broke || again == 0 || connection.endedAfter(attempts)) {
           throw explained;
         }
       }

@@ -15,14 +15,14 @@ import java.net.UnixDomainSocketAddress;
 import java.nio.file.Path;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
 
 /** The one connection of a client, which is made at the first call and again when it breaks. */
 final class Connection {
   private static final int LARGEST_REPLY = 64 << 20;
 
   private final ManagedChannel channel;
-  private final EventLoopGroup thread =
-      new MultiThreadIoEventLoopGroup(1, new DefaultThreadFactory("secret-broker", true), NioIoHandler.newFactory());
+  private final EventLoopGroup thread;
   private final AtomicLong begun = new AtomicLong();
   private final AtomicLong ended = new AtomicLong();
 
@@ -31,16 +31,17 @@ final class Connection {
     NettyChannelBuilder builder;
     if (address.isUnix()) {
       builder = NettyChannelBuilder.forAddress(UnixDomainSocketAddress.of(address.path()))
-          .channelFactory(() -> counted(new NioDomainSocketChannel()), UnixDomainSocketAddress.class)
+          .channelFactory(() -> counted(NioDomainSocketChannel::new), UnixDomainSocketAddress.class)
           .usePlaintext()
           .overrideAuthority("secret-broker");
     } else {
       String name = serverName == null ? address.host() : serverName;
       builder = NettyChannelBuilder.forAddress(address.host(), address.port())
-          .channelFactory(() -> counted(new NioSocketChannel()))
+          .channelFactory(() -> counted(NioSocketChannel::new))
           .sslContext(new Certificates(certificates))
           .overrideAuthority(Address.authority(name));
     }
+    thread = new MultiThreadIoEventLoopGroup(1, new DefaultThreadFactory("secret-broker", true), NioIoHandler.newFactory());
     channel = builder
         .eventLoopGroup(thread)
         .withOption(ChannelOption.CONNECT_TIMEOUT_MILLIS, 5000)
@@ -61,8 +62,9 @@ final class Connection {
     return channel;
   }
 
-  private Channel counted(Channel attempt) {
+  private Channel counted(Supplier<Channel> socket) {
     long number = begun.incrementAndGet();
+    Channel attempt = socket.get();
     attempt.closeFuture().addListener(closed -> ended.accumulateAndGet(number, Math::max));
     return attempt;
   }

@@ -138,24 +138,34 @@ class ClientTest {
   @Test
   void aCallDoesNotFailOfWhatFailedBeforeIt() throws Exception {
     AtomicBoolean going = new AtomicBoolean(true);
-    Thread other = new Thread(() -> {
+    CompletableFuture<Void> other = CompletableFuture.runAsync(() -> {
       while (going.get()) {
         try {
           client.get("DB");
-        } catch (UnreachableException away) {
+        } catch (UnreachableException | CancellationException away) {
           Thread.yield();
         }
       }
     });
-    other.start();
-    for (int i = 0; i < 50; i++) {
-      broker.stop();
-      Thread.sleep(i % 10);
-      broker.start();
-      assertEquals(1, client.get("DB").generation());
+    try {
+      for (int i = 0; i < 50; i++) {
+        broker.stop();
+        Thread.sleep(i % 10);
+        broker.start();
+        assertEquals(1, client.get("DB").generation());
+        assertFalse(other.isDone());
+      }
+    } finally {
+      going.set(false);
     }
-    going.set(false);
     other.join();
+  }
+
+  @Test
+  void anAnswerThatIsNotTheBrokersIsToldAfterAFewTries() {
+    Exception told = assertThrows(UnreachableException.class, () -> client.get("BEHIND_A_PROXY"));
+    assertTrue(told.getMessage().contains("no healthy upstream"), told.getMessage());
+    assertEquals(4, broker.proxied);
   }
 
   @Test

@@ -11,6 +11,7 @@ import io.grpc.Server;
 import io.grpc.ServerCall;
 import io.grpc.ServerCallHandler;
 import io.grpc.ServerInterceptor;
+import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.netty.shaded.io.grpc.netty.GrpcSslContexts;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
@@ -68,6 +69,7 @@ final class TestBroker extends SecretBrokerGrpc.SecretBrokerImplBase implements 
   private final Set<StreamObserver<WatchSecretsResponse>> watchers = new HashSet<>();
   private final List<ReportOutcomeRequest> reports = new ArrayList<>();
   private Server server;
+  int proxied;
   private int port;
 
   TestBroker(Path directory) throws IOException {
@@ -171,6 +173,11 @@ final class TestBroker extends SecretBrokerGrpc.SecretBrokerImplBase implements 
   @Override
   public synchronized void getSecret(GetSecretRequest request, StreamObserver<GetSecretResponse> to) {
     if (request.getName().equals("SLOW")) {
+      return;
+    }
+    if (request.getName().equals("BEHIND_A_PROXY")) {
+      proxied++;
+      to.onError(Status.UNAVAILABLE.withDescription("no healthy upstream").asRuntimeException());
       return;
     }
     var secret = secrets.get(request.getName());
