@@ -1,6 +1,8 @@
 package io.secretbroker.client;
 
 import io.grpc.CallOptions;
+import io.grpc.Context;
+import io.grpc.Context.CancellableContext;
 import io.grpc.MethodDescriptor;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
@@ -35,7 +37,7 @@ public final class Client implements AutoCloseable {
   public static final String CERT_DIR_VARIABLE = "SECRET_BROKER_CERT_DIR";
 
   private static final int BATCH = 1000;
-  private static final int MOST_AGAIN = 3;
+  private static final int MOST_TRIES = 3;
 
   private final Address address;
   private final Connection connection;
@@ -234,19 +236,30 @@ public final class Client implements AutoCloseable {
 
   private <Q, R> R call(MethodDescriptor<Q, R> method, Q request) {
     CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(deadline.toNanos(), TimeUnit.NANOSECONDS);
-    long attempts = connection.attempts();
-    for (int again = MOST_AGAIN;; again--) {
+    for (int tries = 1; tries < MOST_TRIES; tries++) {
+      CancellableContext attended = connection.attend();
+      Context before = attended.attach();
       try {
-        return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
+        return ClientCalls.blockingUnaryCall(connection.channel(), method, options.withWaitForReady(), request);
       } catch (StatusRuntimeException failure) {
+        if (attended.isCancelled()) {
+          break;
+        }
         RuntimeException explained = explain(failure);
-        boolean broke = explained instanceof UnreachableException || explained instanceof TlsException;
-        // What broke may be older than this call: a connection that had ended unnoticed, as when the broker was restarted,
-        // or an attempt to connect before the broker was there. Every call may be made again.
-        if (!broke || again == 0 || connection.endedAfter(attempts)) {
+        if (!(explained instanceof UnreachableException || explained instanceof TlsException)) {
           throw explained;
         }
+        // The connection had ended unnoticed, as when the broker was restarted. Every call may be made again.
+      } finally {
+        attended.detach(before);
+        connection.leave(attended);
       }
+    }
+    // One that does not wait is told why there is no connection.
+    try {
+      return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
+    } catch (StatusRuntimeException failure) {
+      throw explain(failure);
     }
   }
 

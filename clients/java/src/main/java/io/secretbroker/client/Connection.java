@@ -1,6 +1,8 @@
 package io.secretbroker.client;
 
 import io.grpc.ConnectivityState;
+import io.grpc.Context;
+import io.grpc.Context.CancellableContext;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.netty.channel.Channel;
@@ -13,6 +15,8 @@ import io.grpc.netty.shaded.io.netty.channel.socket.nio.NioSocketChannel;
 import io.grpc.netty.shaded.io.netty.util.concurrent.DefaultThreadFactory;
 import java.net.UnixDomainSocketAddress;
 import java.nio.file.Path;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Supplier;
@@ -24,7 +28,7 @@ final class Connection {
   private final ManagedChannel channel;
   private final EventLoopGroup thread;
   private final AtomicLong begun = new AtomicLong();
-  private final AtomicLong ended = new AtomicLong();
+  private final Map<CancellableContext, Long> waiting = new ConcurrentHashMap<>();
 
   /** Of a directory of certificates, which is not looked at for Unix sockets. */
   Connection(Address address, Path certificates, String serverName) {
@@ -54,29 +58,49 @@ final class Connection {
         .build();
   }
 
-  /** The channel for a call: after a failure it tries again at once, and does not answer with the failure of before. */
   ManagedChannel channel() {
-    if (channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE) {
+    return channel;
+  }
+
+  /** The channel for a call that does not wait: after a failure it tries again at once, and does not answer with that. */
+  ManagedChannel fresh() {
+    if (hasFailed()) {
       channel.enterIdle();
     }
     return channel;
   }
 
+  private boolean hasFailed() {
+    return channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE;
+  }
+
   private Channel counted(Supplier<Channel> socket) {
     long number = begun.incrementAndGet();
     Channel attempt = socket.get();
-    attempt.closeFuture().addListener(closed -> ended.accumulateAndGet(number, Math::max));
+    attempt.closeFuture().addListener(closed -> waiting.forEach((call, before) -> {
+      if (number > before) {
+        call.cancel(null);
+      }
+    }));
     return attempt;
   }
 
-  /** How many attempts to connect were begun. */
-  long attempts() {
-    return begun.get();
+  /**
+   * For a call that waits for a connection: cancelled when an attempt to make one fails that began from now on. What
+   * failed before, or is about to, is nothing to such a call.
+   */
+  CancellableContext attend() {
+    CancellableContext call = Context.current().withCancellation();
+    waiting.put(call, begun.get());
+    if (hasFailed()) {
+      channel.resetConnectBackoff();
+    }
+    return call;
   }
 
-  /** Whether an attempt that was begun after so many others has ended already, connected for a while or never. */
-  boolean endedAfter(long attempts) {
-    return ended.get() > attempts;
+  void leave(CancellableContext call) {
+    waiting.remove(call);
+    call.close();
   }
 
   boolean isClosed() {

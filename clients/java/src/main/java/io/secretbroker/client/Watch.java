@@ -123,7 +123,7 @@ public final class Watch implements Iterator<Event>, AutoCloseable {
     WatchSecretsRequest request = WatchSecretsRequest.newBuilder()
         .addAllNames(names).putAllSeenGenerations(seen.generations()).build();
     return ClientCalls.blockingServerStreamingCall(
-        client.connection().channel(), Calls.WATCH, CallOptions.DEFAULT, request);
+        client.connection().fresh(), Calls.WATCH, CallOptions.DEFAULT, request);
   }
 
   /** Throws what trying again can't help; being closed, interrupted or cut off by the other side is none of it. */
