@@ -38,6 +38,7 @@ public final class Client implements AutoCloseable {
 
   private static final int BATCH = 1000;
   private static final int MOST_TRIES = 3;
+  private static final int LAST_WORD_MILLIS = 100;
 
   private final Address address;
   private final Connection connection;
@@ -242,10 +243,10 @@ public final class Client implements AutoCloseable {
       try {
         return ClientCalls.blockingUnaryCall(connection.channel(), method, options.withWaitForReady(), request);
       } catch (StatusRuntimeException failure) {
-        if (attended.isCancelled()) {
+        RuntimeException explained = explain(failure);
+        if (attended.isCancelled() || explained instanceof DeadlineException && connection.hasFailed()) {
           break;
         }
-        RuntimeException explained = explain(failure);
         if (!(explained instanceof UnreachableException || explained instanceof TlsException)) {
           throw explained;
         }
@@ -256,8 +257,10 @@ public final class Client implements AutoCloseable {
       }
     }
     // One that does not wait is told why there is no connection.
+    boolean late = options.getDeadline().isExpired();
+    CallOptions last = late ? options.withDeadlineAfter(LAST_WORD_MILLIS, TimeUnit.MILLISECONDS) : options;
     try {
-      return ClientCalls.blockingUnaryCall(connection.channel(), method, options, request);
+      return ClientCalls.blockingUnaryCall(connection.channel(), method, last, request);
     } catch (StatusRuntimeException failure) {
       throw explain(failure);
     }

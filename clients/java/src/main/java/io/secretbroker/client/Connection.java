@@ -70,7 +70,7 @@ final class Connection {
     return channel;
   }
 
-  private boolean hasFailed() {
+  boolean hasFailed() {
     return channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE;
   }
 

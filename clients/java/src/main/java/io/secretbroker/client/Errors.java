@@ -8,6 +8,7 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.secretbroker.client.internal.proto.SecretError;
+import java.net.UnknownHostException;
 import java.security.GeneralSecurityException;
 import java.time.Duration;
 import java.util.Optional;
@@ -46,8 +47,9 @@ final class Errors {
         return new TlsException(address, cause);
       }
     }
-    // Some causes are told by their name alone.
-    String detail = status.getCause() == null ? status.getDescription()
+    // Some causes are told by their name alone, and of a host its own.
+    String detail = status.getCause() == null || status.getCause() instanceof UnknownHostException
+        ? status.getDescription()
         : Optional.ofNullable(status.getCause().getMessage()).orElseGet(status.getCause()::toString);
     return new UnreachableException(address, detail, failure);
   }

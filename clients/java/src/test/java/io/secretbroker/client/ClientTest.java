@@ -162,6 +162,16 @@ class ClientTest {
   }
 
   @Test
+  void aHostThatNobodyKnowsIsNamed() {
+    var builder = Client.builder().address("https://nowhere.invalid:7443").certDir(broker.certDir);
+    try (Client lost = builder.deadline(Duration.ofSeconds(2)).build()) {
+      Exception told = assertThrows(UnreachableException.class, () -> lost.get("DB"));
+      assertTrue(told.getMessage().contains("nowhere.invalid"), told.getMessage());
+      assertTrue(told.getMessage().contains("resolve"), told.getMessage());
+    }
+  }
+
+  @Test
   void anAnswerThatIsNotTheBrokersIsToldAfterAFewTries() {
     Exception told = assertThrows(UnreachableException.class, () -> client.get("BEHIND_A_PROXY"));
     assertTrue(told.getMessage().contains("no healthy upstream"), told.getMessage());
