@@ -24,6 +24,8 @@ import java.util.function.Supplier;
 /** The one connection of a client, which is made at the first call and again when it breaks. */
 final class Connection {
   private static final int LARGEST_REPLY = 64 << 20;
+  /** Within this time after a failure the next address of the host is tried, if there is one. */
+  private static final int NEXT_ADDRESS_MILLIS = 100;
 
   private final ManagedChannel channel;
   private final EventLoopGroup thread;
@@ -77,11 +79,15 @@ final class Connection {
   private Channel counted(Supplier<Channel> socket) {
     long number = begun.incrementAndGet();
     Channel attempt = socket.get();
-    attempt.closeFuture().addListener(closed -> waiting.forEach((call, before) -> {
-      if (number > before) {
-        call.cancel(null);
+    attempt.closeFuture().addListener(closed -> attempt.eventLoop().schedule(() -> {
+      if (begun.get() == number) {
+        waiting.forEach((call, before) -> {
+          if (number > before) {
+            call.cancel(null);
+          }
+        });
       }
-    }));
+    }, NEXT_ADDRESS_MILLIS, TimeUnit.MILLISECONDS));
     return attempt;
   }
 

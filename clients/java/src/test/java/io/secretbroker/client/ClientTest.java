@@ -162,6 +162,20 @@ class ClientTest {
   }
 
   @Test
+  void everyAddressOfAHostIsTriedBeforeACallFails() throws IOException {
+    String address = broker.address().replace("127.0.0.1", "two-addresses.test");
+    var builder = Client.builder().address(address).certDir(broker.certDir).serverName("127.0.0.1");
+    try (Client named = builder.build()) {
+      for (String ip : List.of("127.0.0.1", "127.0.0.2", "127.0.0.1")) {
+        broker.stop();
+        assertThrows(UnreachableException.class, () -> named.get("DB"));
+        broker.start(ip);
+        assertEquals(1, named.get("DB").generation(), ip);
+      }
+    }
+  }
+
+  @Test
   void aHostThatNobodyKnowsIsNamed() {
     var builder = Client.builder().address("https://nowhere.invalid:7443").certDir(broker.certDir);
     try (Client lost = builder.deadline(Duration.ofSeconds(2)).build()) {

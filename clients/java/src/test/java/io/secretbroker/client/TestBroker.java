@@ -80,8 +80,12 @@ final class TestBroker extends SecretBrokerGrpc.SecretBrokerImplBase implements 
   }
 
   void start() throws IOException {
+    start("127.0.0.1");
+  }
+
+  void start(String ip) throws IOException {
     authority.issue(ownDir, "broker");
-    server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", port))
+    server = NettyServerBuilder.forAddress(new InetSocketAddress(ip, port))
         .sslContext(GrpcSslContexts.configure(
                 SslContextBuilder.forServer(
                     ownDir.resolve("client.pem").toFile(), ownDir.resolve("client.key").toFile()), SslProvider.JDK)
