@@ -128,7 +128,11 @@ async fn narrate(address: SocketAddr, directory: PathBuf, vault: bool) {
 fn introduction(address: SocketAddr, directory: &Path, vault: bool) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "secret-broker".into());
     let operator = program.with_file_name("secret-operator");
-    let hint = if operator.exists() { "" } else { "\n  (first: cargo build --features operator)" };
+    let hint = match (operator.exists(), cfg!(debug_assertions)) {
+        (true, _) => "",
+        (false, true) => "\n  (first: cargo build --features operator)",
+        (false, false) => "\n  (first: cargo build --release --features operator)",
+    };
     let (program, operator) = (program.display(), operator.display());
     let directory = directory.display();
     let how = format!("--address https://{address} --cert-dir {directory}");
