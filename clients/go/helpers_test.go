@@ -26,6 +26,15 @@ func started(t *testing.T) (*testbroker.Broker, *secretbroker.Client) {
 	return broker, clientOf(t, secretbroker.Options{Address: broker.Address(), CertDir: broker.CertDir()})
 }
 
+func opened(t *testing.T, client *secretbroker.Client) *secretbroker.Live {
+	t.Helper()
+	live, err := client.Live(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return live
+}
+
 func errorAs[E error](t *testing.T, err error) E {
 	t.Helper()
 	as, ok := errors.AsType[E](err)

@@ -14,10 +14,7 @@ import (
 
 func TestALiveHandleFollowsReportsAndForgets(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	changed := make(chan uint64)
 	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) { changed <- secret.Generation() })
 	broker.Set("DB", 2, map[string]string{"password": "hunter2"})
@@ -31,10 +28,7 @@ func TestALiveHandleFollowsReportsAndForgets(t *testing.T) {
 	if first := broker.Reports()[0]; first.GetGeneration() != 2 {
 		t.Error("a version that replaced none was reported", first)
 	}
-	same, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	same := opened(t, client)
 	live.Close()
 	if same.Current().Text("password") != "hunter2" {
 		t.Error("closed with another handle")
@@ -47,10 +41,7 @@ func TestALiveHandleFollowsReportsAndForgets(t *testing.T) {
 
 func TestAHookThatWaitsIsToldOfANewerVersionAndHoldsTheReportBack(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	defer live.Close()
 	began := make(chan uint64, 2)
 	live.OnChange(func(ctx context.Context, secret *secretbroker.Secret) {
@@ -75,10 +66,7 @@ func TestAHookThatWaitsIsToldOfANewerVersionAndHoldsTheReportBack(t *testing.T) 
 
 func TestAHookThatDoesNotReturnKeepsNeitherTheHandleNorAnotherHookWaiting(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	defer live.Close()
 	ends, others := make(chan struct{}), make(chan uint64, 2)
 	live.OnChange(func(context.Context, *secretbroker.Secret) { <-ends })
@@ -98,10 +86,7 @@ func TestAHookThatDoesNotReturnKeepsNeitherTheHandleNorAnotherHookWaiting(t *tes
 
 func TestAHookThatIsBehindSkipsToTheLatestVersion(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	defer live.Close()
 	ends, began := make(chan struct{}), make(chan uint64, 8)
 	live.OnChange(func(_ context.Context, secret *secretbroker.Secret) {
@@ -127,10 +112,7 @@ func TestAHookThatIsBehindSkipsToTheLatestVersion(t *testing.T) {
 
 func TestAHandleThatIsClosedWhileAHookWaitsReportsNothing(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	live.OnChange(func(ctx context.Context, _ *secretbroker.Secret) { <-ctx.Done() })
 	// Each takes its time to be taken away, in which a report could be sent.
 	var others sync.WaitGroup
@@ -148,15 +130,12 @@ func TestAHandleThatIsClosedWhileAHookWaitsReportsNothing(t *testing.T) {
 
 func TestAClosedClientEndsItsHandlesAndSaysSo(t *testing.T) {
 	_, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	_ = client.Close()
 	if !errors.Is(live.Standing(), secretbroker.ErrClosed) {
 		t.Error(live.Standing())
 	}
-	_, err = client.Get(t.Context(), "DB")
+	_, err := client.Get(t.Context(), "DB")
 	errorAs[*secretbroker.ConfigurationError](t, err)
 	_, err = client.Live(t.Context(), "DB")
 	errorAs[*secretbroker.ConfigurationError](t, err)
@@ -165,10 +144,7 @@ func TestAClosedClientEndsItsHandlesAndSaysSo(t *testing.T) {
 
 func TestARefusedVersionIsReportedAndItsSuccessorWaitedFor(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	defer live.Close()
 	go func() {
 		broker.AwaitReport(1, brokerpb.Outcome_OUTCOME_REFUSED)
@@ -181,10 +157,7 @@ func TestARefusedVersionIsReportedAndItsSuccessorWaitedFor(t *testing.T) {
 
 func TestARevokedValueIsToldOfUntilThereIsAnother(t *testing.T) {
 	broker, client := started(t)
-	live, err := client.Live(t.Context(), "DB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	live := opened(t, client)
 	defer live.Close()
 	broker.Revoke("DB", brokerpb.ErrorReason_ERROR_REASON_REVOKED)
 	for live.Standing() == nil {

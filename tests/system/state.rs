@@ -16,8 +16,12 @@ use crate::{
 
 /// A broker that keeps its state, with the key elsewhere.
 fn keeping(rig: &Rig, key: &std::path::Path) -> Broker {
-    let state = format!("[state]\npath = \"DIR/state.age\"\nkey_file = \"{}\"\n", key.display());
-    Broker::prepare(&format!("{}{state}", sections(&rig.vault.address())), &rig.environment())
+    let sections = with_state(&sections(&rig.vault.address()), key);
+    Broker::prepare(&sections, &rig.environment())
+}
+
+fn with_state(sections: &str, key: &std::path::Path) -> String {
+    format!("{sections}[state]\npath = \"DIR/state.age\"\nkey_file = \"{}\"\n", key.display())
 }
 
 fn new_key(directory: &std::path::Path) -> std::path::PathBuf {
@@ -102,9 +106,7 @@ async fn leases_that_could_not_be_revoked_are_forgotten_only_when_their_token_to
     assert_ne!(own, given);
     let ends = async |sections: &str, environment: &[(&str, &str)]| {
         let sections = sections.replace("[vault]\n", "[vault]\nrevoke_on_exit = true\n");
-        let state =
-            format!("[state]\npath = \"DIR/state.age\"\nkey_file = \"{}\"\n", key.display());
-        let mut broker = Broker::start(&format!("{sections}{state}"), environment).await;
+        let mut broker = Broker::start(&with_state(&sections, &key), environment).await;
         broker.client().get("DB").await.expect("a secret");
         assert_eq!(broker.terminate().await, Some(0));
         (broker.log(), broker.path("state.age").exists())

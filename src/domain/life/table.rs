@@ -320,14 +320,14 @@ impl Life {
         effects.push(Effect::Publish(Some(Change::Rotated)));
     }
 
-    /// The secret is read from elsewhere or kept otherwise from now on: its successor is fetched
-    /// soon, and the held version overlaps it as in any replacement.
     fn agree(&mut self, terms: Terms) {
         self.wanted |= terms.prefetch;
         self.retiring.max_age = terms.max_age;
         self.terms = terms;
     }
 
+    /// The secret is read from elsewhere or kept otherwise from now on: its successor is fetched
+    /// soon, and the held version overlaps it as in any replacement.
     fn moved(&mut self, terms: Terms, now: Moment, effects: &mut Vec<Effect>) {
         self.agree(terms);
         self.foreign = true;
